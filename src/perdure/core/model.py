@@ -1,0 +1,183 @@
+"""The nouns of the engine: runs, their steps, items and waits, as they live in memory.
+
+A **run** is one execution of a function. What it has finished are its **steps** (in the order in which they finished: the
+stack). What is still to happen to it are its **items**: a call to make, a sleep to end, a wait to time out, a request to
+send for it. A **wait** stands beside the item that times it out, and says which event ends it sooner. A live run always has
+at least one item: that is what makes a stuck run impossible.
+
+Only the shard changes these objects, and only by applying a `core.plan.Plan`; planning itself reads them.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+
+class RunStatus(StrEnum):
+    """Status of a run. The last four are final."""
+
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    SKIPPED = "SKIPPED"
+
+    @property
+    def ended(self) -> bool:
+        """Whether a run in this status will never change again."""
+        return self not in (RunStatus.QUEUED, RunStatus.RUNNING)
+
+
+class ItemKind(StrEnum):
+    """What an item makes happen when it is due."""
+
+    DISCOVERY = "discovery"
+    """Call the app to find out what is next (`stepId=step`)."""
+    STEP = "step"
+    """Call the app to run one planned step (`stepId=<hash>`)."""
+    SLEEP = "sleep"
+    """Record that a sleep is over."""
+    WAIT = "wait"
+    """Time out a wait for an event, an invoked function or a signal."""
+    REQUEST = "request"
+    """Make an HTTP request on behalf of the run (`step.fetch`, `step.ai.infer`)."""
+
+
+CALLING = frozenset((ItemKind.DISCOVERY, ItemKind.STEP))
+"""Kinds of items that call the app, and so take a place in the app's gate."""
+
+
+class Group(msgspec.Struct):
+    """How an item belongs to a set of parallel steps."""
+
+    NONE = 0
+    WAIT = 1
+    """One discovery follows when the last of the set has finished."""
+    RACE = 2
+    """A discovery follows each that finishes."""
+
+
+class WaitKind(StrEnum):
+    """What ends a wait."""
+
+    EVENT = "event"
+    INVOKE = "invoke"
+    SIGNAL = "signal"
+
+
+class Event(msgspec.Struct, gc=False):
+    """A stored event.
+
+    `receipt` is the shard's own number of it, in order of arrival: before and after are decided by it, never by
+    `internal_id`, whose time part comes from the client's clock. `body` is the JSON that calls carry.
+    """
+
+    receipt: int
+    internal_id: str
+    name: str
+    id: str
+    ts: int
+    received_at: int
+    body: bytes
+
+
+class Step(msgspec.Struct, gc=False):
+    """A finished step. `memo` is the JSON that calls carry for it; None when it is not kept in memory."""
+
+    id: str
+    position: int
+    name: str
+    op: str
+    memo: bytes | None
+    size: int
+    at: int
+
+
+class Item(msgspec.Struct):
+    """Something that will happen to a run at `due` (ms since the epoch).
+
+    `n` numbers what belongs to a run; it never repeats. `attempt` counts from 0. `generation` is the number of times that
+    this item was sent to an app: it rises, and is committed, before each call, so that an answer to an older call can be told.
+    `recoveries` counts restarts of the server that found the call under way.
+    `group` is one of `Group`; `data` holds what the kind needs (JSON).
+    """
+
+    n: int
+    kind: ItemKind
+    step_id: str
+    name: str
+    due: int
+    queued_at: int
+    attempt: int = 0
+    generation: int = 0
+    recoveries: int = 0
+    in_flight: bool = False
+    group: int = Group.NONE
+    data: bytes | None = None
+    sent_at: int = 0
+
+
+class Wait(msgspec.Struct, gc=False):
+    """A wait of a run; it shares `n` with the item that times it out.
+
+    Only events with a receipt above `since` can end it. `path` and `value` are the equality by which it is found
+    (`data.userId`, `"7"`), both empty if its expression has none. `expression` is CEL, or None.
+    """
+
+    n: int
+    kind: WaitKind
+    event: str
+    path: str
+    value: str
+    expression: str | None
+    since: int
+
+
+class Run(msgspec.Struct):
+    """One execution of a function, as it lives in memory.
+
+    `receipts` are those of its trigger events, `events` their bodies. `version` is the request version that the app's SDK
+    pinned, -1 until then. `correlation` is set when the run was invoked by a step: `<run id>.<step hash>`.
+    `state_bytes` is the size of all memos together. `seq` is the next `n` of an item or history entry.
+    `idle_replies` counts answers in a row that brought nothing new.
+    """
+
+    id: str
+    function_id: str
+    status: RunStatus
+    receipts: list[int]
+    event_ids: list[str]
+    events: list[bytes]
+    event_name: str
+    created_at: int
+    started_at: int | None = None
+    ended_at: int | None = None
+    version: int = -1
+    correlation: str | None = None
+    original_run_id: str | None = None
+    output: bytes | None = None
+    steps: dict[str, Step] = {}
+    items: dict[int, Item] = {}
+    waits: dict[int, Wait] = {}
+    state_bytes: int = 0
+    memos_resident: bool = True
+    idle_replies: int = 0
+    seq: int = 1
+    commit: int = 0
+    """Number of the last batch that changed the run."""
+
+
+class HistoryEntry(msgspec.Struct, gc=False):
+    """Something that happened to a run: append-only, the source of its trace.
+
+    `kind` is one of `queued`, `call`, `checkpoint`, `resumed`, `request`, `ended`; `body` is JSON whose fields depend on it
+    (`core.history` builds and documents them).
+    """
+
+    n: int
+    at: int
+    kind: str
+    body: bytes

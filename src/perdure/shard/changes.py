@@ -1,0 +1,69 @@
+"""The changes of one batch: what a store writes in one transaction.
+
+Rows are coalesced by key: the last state of a row within a batch is what is written. None means that the row goes.
+"""
+
+from __future__ import annotations
+
+from perdure.shard.rows import (
+    AppRow,
+    DedupeRow,
+    EventRow,
+    FunctionRow,
+    HistoryRow,
+    ItemRow,
+    OutboxRow,
+    QuarantineRow,
+    RunRow,
+    StepRow,
+    WaitRow,
+)
+
+
+class Changes:
+    """A sealed batch. `number` counts the batches of a shard within its epoch, from 1."""
+
+    __slots__ = (
+        "apps",
+        "dedupe",
+        "events",
+        "functions",
+        "history",
+        "items",
+        "number",
+        "outbox",
+        "quarantine",
+        "runs",
+        "steps",
+        "waits",
+    )
+
+    def __init__(self, number: int = 0) -> None:
+        self.number = number
+        self.apps: dict[str, AppRow | None] = {}
+        self.functions: dict[str, FunctionRow] = {}
+        self.events: list[EventRow] = []
+        self.runs: dict[str, RunRow] = {}
+        self.steps: list[StepRow] = []
+        self.items: dict[tuple[str, int], ItemRow | None] = {}
+        self.waits: dict[tuple[str, int], WaitRow | None] = {}
+        self.dedupe: list[DedupeRow] = []
+        self.history: list[HistoryRow] = []
+        self.outbox: dict[int, OutboxRow | None] = {}
+        self.quarantine: list[QuarantineRow] = []
+
+    def size(self) -> int:
+        """Number of rows that the batch writes or removes."""
+        return (
+            len(self.events)
+            + len(self.runs)
+            + len(self.steps)
+            + len(self.items)
+            + len(self.waits)
+            + len(self.dedupe)
+            + len(self.history)
+            + len(self.outbox)
+            + len(self.apps)
+            + len(self.functions)
+            + len(self.quarantine)
+        )

@@ -1,0 +1,206 @@
+"""What a shard keeps in its store: one tuple type a table, in the order of the table's columns after `shard`.
+
+A batch is a set of these; a store writes them and gives them back, and knows nothing of what they mean.
+Times are ms since the epoch. Bodies, memos, outputs and configurations are JSON bytes, stored as they came.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class AppRow(NamedTuple):
+    """An app that has registered, or a URL that has not answered yet (`name` is then empty). Key: `id`."""
+
+    id: str
+    name: str
+    url: str
+    sdk: str
+    framework: str
+    app_version: str
+    method: str
+    checksum: str
+    error: str
+    created_at: int
+    synced_at: int
+    archived_at: int | None
+
+
+class FunctionRow(NamedTuple):
+    """A function of an app. `config` is its configuration as registered. Key: `id`."""
+
+    id: str
+    app_id: str
+    slug: str
+    name: str
+    config: bytes
+    created_at: int
+    archived_at: int | None
+
+
+class EventRow(NamedTuple):
+    """An event, in order of arrival. `internal` is 1 for the server's own. Key: `receipt`; `internal_id` may repeat."""
+
+    receipt: int
+    internal_id: str
+    name: str
+    id: str
+    ts: int
+    received_at: int
+    internal: int
+    body: bytes
+
+
+class RunRow(NamedTuple):
+    """A run. `receipts` and `event_ids` are JSON lists; `event_id` is the first of them. Key: `id`."""
+
+    id: str
+    function_id: str
+    status: str
+    event_id: str
+    event_ids: str
+    receipts: str
+    event_name: str
+    created_at: int
+    started_at: int | None
+    ended_at: int | None
+    version: int
+    correlation: str | None
+    original_run_id: str | None
+    output: bytes | None
+
+
+class StepRow(NamedTuple):
+    """A finished step, written once and never replaced. Key: `run_id`, `step_id`."""
+
+    run_id: str
+    step_id: str
+    position: int
+    name: str
+    op: str
+    at: int
+    memo: bytes
+
+
+class ItemRow(NamedTuple):
+    """What is still to happen to a run. `in_flight` is 1 while an app is being called for it. Key: `run_id`, `n`."""
+
+    run_id: str
+    n: int
+    function_id: str
+    kind: str
+    step_id: str
+    name: str
+    due: int
+    queued_at: int
+    attempt: int
+    generation: int
+    recoveries: int
+    in_flight: int
+    grp: int
+    data: bytes | None
+
+
+class WaitRow(NamedTuple):
+    """Which event ends a wait before its item times it out. Key: `run_id`, `n`, as its item."""
+
+    run_id: str
+    n: int
+    kind: str
+    event: str
+    path: str
+    value: str
+    expression: str | None
+    since: int
+
+
+class DedupeRow(NamedTuple):
+    """A function has run for this key; until `expires_at` it starts no other run for it. Key: `function_id`, `key`."""
+
+    function_id: str
+    key: str
+    run_id: str
+    expires_at: int
+
+
+class HistoryRow(NamedTuple):
+    """What happened to a run. Key: `run_id`, `n`."""
+
+    run_id: str
+    n: int
+    at: int
+    kind: str
+    body: bytes
+
+
+class OutboxRow(NamedTuple):
+    """An event whose matching is not finished; `cursor` says from where to go on. Key: `receipt`."""
+
+    receipt: int
+    cursor: str
+
+
+class QuarantineRow(NamedTuple):
+    """A command that could not be decided, with the traceback. Key: `id`."""
+
+    id: str
+    at: int
+    run_id: str | None
+    command: str
+    traceback: str
+
+
+class ItemRef(NamedTuple):
+    """Where an item stands in its function's queue: the order is that of this tuple."""
+
+    due: int
+    run_id: str
+    n: int
+
+
+class WaitLookup(NamedTuple):
+    """Waits for one event name by one equality; `after` (run id, n) continues a page."""
+
+    event: str
+    path: str
+    value: str
+    after: tuple[str, int] = ("", 0)
+
+
+class WaitRef(NamedTuple):
+    """A wait that was found. Key of the wait and the index of the lookup that found it."""
+
+    lookup: int
+    run_id: str
+    n: int
+
+
+class StoredRun(NamedTuple):
+    """A run with all that belongs to it. `events` are the bodies of its trigger events, in the order of `receipts`.
+
+    `steps` are in stack order; `sizes` the length of each memo, whose bytes are left out (memo is b"") when `with_memos` was
+    False. `last_n` is the highest number used by its items and history.
+    """
+
+    run: RunRow
+    events: list[bytes]
+    steps: list[StepRow]
+    sizes: list[int]
+    items: list[ItemRow]
+    waits: list[WaitRow]
+    last_n: int
+
+
+class Recovered(NamedTuple):
+    """What a shard needs to start: everything else is read when it is needed.
+
+    `wait_counts` are (event, path, number of waits). `in_flight` are the runs that an app was being called for.
+    `outbox` are the events not matched to the end. `next_receipt` is above every receipt in the store.
+    """
+
+    next_receipt: int
+    apps: list[AppRow]
+    functions: list[FunctionRow]
+    in_flight: list[str]
+    wait_counts: list[tuple[str, str, int]]
+    outbox: list[OutboxRow]
