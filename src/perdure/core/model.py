@@ -140,7 +140,7 @@ class Run(msgspec.Struct):
     """One execution of a function, as it lives in memory.
 
     `receipts` are those of its trigger events, `events` their bodies. `version` is the request version that the app's SDK
-    pinned, -1 until then. `correlation` is set when the run was invoked by a step: `<run id>.<step hash>`.
+    pinned, -1 until then; `parallel` whether parallel steps were ever planned. `correlation` is set when the run was invoked by a step: `<run id>.<step hash>`.
     `state_bytes` is the size of all memos together. `seq` is the next `n` of an item or history entry.
     `idle_replies` counts answers in a row that brought nothing new.
     """
@@ -156,6 +156,7 @@ class Run(msgspec.Struct):
     started_at: int | None = None
     ended_at: int | None = None
     version: int = -1
+    parallel: bool = False
     correlation: str | None = None
     original_run_id: str | None = None
     output: bytes | None = None

@@ -65,6 +65,7 @@ class RunRow(NamedTuple):
     started_at: int | None
     ended_at: int | None
     version: int
+    parallel: int
     correlation: str | None
     original_run_id: str | None
     output: bytes | None
