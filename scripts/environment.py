@@ -1,0 +1,145 @@
+"""Make the virtual environment what the wanted command needs: `python3 scripts/environment.py run|test|lock`.
+
+Standard library only, and readable by old Pythons, since it is what tells their owners to get a newer one. A second
+call finds the stamp of the first and does nothing, in some milliseconds. The stamp holds a hash of the lock file and of
+pyproject.toml, so that a pulled change installs itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+VENV_PYTHON = VENV / "bin" / "python"
+STAMP = VENV / "installed.json"
+NODE_PROJECT = ROOT / "tests" / "sdk" / "js"
+OLDEST = (3, 11)
+# `test` holds all that `run` needs, in the same versions.
+LOCKS = {"run": "example", "test": "test", "lock": "test"}
+COVERED_BY = {"run": ("run", "test"), "test": ("test",), "lock": ("test",)}
+
+
+def fingerprint(*paths: Path) -> str:
+    """A hash of the contents of the files."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def run(command: list[str], what: str) -> None:
+    """Run a command; if it fails, print what it said and what was being tried, and exit."""
+    done = subprocess.run(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    if done.returncode:
+        sys.exit(
+            f"{done.stdout}\n{what} failed (the output is above). The command was:\n  {' '.join(command)}"
+        )
+
+
+def newer_pythons() -> list[str]:
+    """Names of later Pythons on this machine's path."""
+    return [
+        name for name in (f"python3.{minor}" for minor in range(20, OLDEST[1] - 1, -1)) if shutil.which(name)
+    ]
+
+
+def make_venv() -> None:
+    """Create `.venv` if there is none that works. Exits with what to do if this Python cannot."""
+    if VENV_PYTHON.exists():
+        probe = [str(VENV_PYTHON), "-c", "import sys, pip; sys.exit(sys.version_info < (3, 11))"]
+        if subprocess.run(probe, stderr=subprocess.DEVNULL, check=False).returncode == 0:
+            return
+        print("The environment in .venv does not work any more; making it anew.", flush=True)
+    if sys.version_info < OLDEST:
+        found = newer_pythons()
+        hint = (
+            f"There is {found[0]} here: add PYTHON={found[0]}"
+            if found
+            else "Install it, then add PYTHON=its name"
+        )
+        version = ".".join(map(str, sys.version_info[:3]))
+        sys.exit(
+            f"Perdure needs Python 3.11 or later; {sys.executable} is {version}. {hint} to the make command."
+        )
+    print(f"Making a virtual environment in .venv with Python {sys.version.split()[0]} ...", flush=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "venv", "--clear", str(VENV)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        shutil.rmtree(VENV, ignore_errors=True)
+        sys.exit(
+            f"{done.stdout}{done.stderr}\n{sys.executable} could not make a virtual environment. "
+            "On Debian and Ubuntu: apt install python3-venv"
+        )
+
+
+def install_python(profile: str, stamps: dict[str, str]) -> None:
+    """Install the profile's lock and Perdure itself, unless the stamp says that they are there."""
+    project = ROOT / "pyproject.toml"
+
+    def wanted(name: str) -> str:
+        return fingerprint(ROOT / "requirements" / f"{LOCKS[name]}.txt", project)
+
+    if any(stamps.get(name) == wanted(name) for name in COVERED_BY[profile]):
+        return
+    lock = f"requirements/{LOCKS[profile]}.txt"
+    print(f"Installing {lock} into .venv (once; takes up to some minutes) ...", flush=True)
+    pip = [str(VENV_PYTHON), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    run([*pip, "--require-hashes", "--requirement", lock], f"Installing {lock}")
+    # The builder is in the lock too, so that nothing comes in without a hash.
+    run([*pip, "--no-deps", "--no-build-isolation", "--editable", "."], "Installing Perdure itself")
+    stamps.pop("run" if profile == "test" else "test", None)
+    stamps["test" if profile == "lock" else profile] = wanted(profile)
+
+
+def install_node(stamps: dict[str, str]) -> None:
+    """Install the packages for the tests of the JavaScript SDK, if there is Node.js; say so if there is not."""
+    lock = NODE_PROJECT / "package-lock.json"
+    if not lock.exists():
+        return
+    npm = shutil.which("npm")
+    if npm is None or shutil.which("node") is None:
+        print("Node.js was not found: the tests of the JavaScript SDK will NOT be run.", flush=True)
+        return
+    wanted = fingerprint(lock, NODE_PROJECT / "package.json")
+    if stamps.get("node") == wanted and (NODE_PROJECT / "node_modules").is_dir():
+        return
+    print("Installing the packages of tests/sdk/js (once) ...", flush=True)
+    run(
+        [npm, "--prefix", str(NODE_PROJECT), "ci", "--no-audit", "--no-fund"],
+        "Installing the packages of tests/sdk/js",
+    )
+    stamps["node"] = wanted
+
+
+def main() -> None:
+    """Bring the environment up to date for one profile."""
+    parser = argparse.ArgumentParser(description="Make .venv what a command needs.")
+    parser.add_argument("profile", choices=sorted(LOCKS))
+    parser.add_argument("--no-node", action="store_true", help="leave the JavaScript packages alone")
+    chosen = parser.parse_args()
+    os.environ.pop("PYTHONHOME", None)
+    make_venv()
+    stamps: dict[str, str] = json.loads(STAMP.read_text()) if STAMP.exists() else {}
+    before = dict(stamps)
+    try:
+        install_python(chosen.profile, stamps)
+        if chosen.profile == "test" and not chosen.no_node:
+            install_node(stamps)
+    finally:
+        if stamps != before:
+            STAMP.write_text(json.dumps(stamps, indent=1))
+
+
+if __name__ == "__main__":
+    main()
