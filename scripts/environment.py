@@ -1,8 +1,8 @@
 """Make the virtual environment what the wanted command needs: `python3 scripts/environment.py run|test|lock`.
 
-Standard library only, and readable by old Pythons, since it is what tells their owners to get a newer one. A second
-call finds the stamp of the first and does nothing, in some milliseconds. The stamp holds a hash of the lock file and of
-pyproject.toml, so that a pulled change installs itself.
+Standard library only, and readable by Python 3.7, since it is what tells the owner of an old one to get another.
+A second call finds the stamp of the first and does nothing, in some milliseconds. The stamp holds a hash of the
+lock file and of pyproject.toml, so that a pulled change installs itself.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def install_python(profile: str, stamps: dict[str, str]) -> None:
 
 
 def install_node(stamps: dict[str, str]) -> None:
-    """Install the packages for the tests of the JavaScript SDK, if there is Node.js; say so if there is not."""
+    """Install the packages that the tests of the JavaScript SDK need; say so if there is no Node.js."""
     lock = NODE_PROJECT / "package-lock.json"
     if not lock.exists():
         return

@@ -1,8 +1,8 @@
 """Make the lock files anew: `make lock`, or `make lock` after a change of pyproject.toml.
 
-Each names every package with the hashes of all its files, for every platform and for Python 3.11 and later, and no
-address, so that it says the same wherever packages come from. The smaller locks take their versions from the
-largest: installing one over another changes nothing that both name.
+Each names every package with the hashes of all its files, for every platform and for Python 3.11 and later,
+and no address, so that it says the same wherever packages come from. The smaller locks take their versions from
+the largest: installing one over another changes nothing that both name.
 """
 
 from __future__ import annotations
