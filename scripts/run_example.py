@@ -1,0 +1,320 @@
+"""`make run`: the server and the example app in one terminal, until Ctrl-C.
+
+Both are child processes in sessions of their own, so that Ctrl-C reaches only this one: it stops the server first,
+while the app can still answer the calls under way, and then the app. One that ends by itself, or is killed to see
+what happens, is started again; one that ends three times as soon as it has started is reported, and all stops.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+JOB = "Parse a call transcript"
+# Ports that the server looks at by itself, so that an app there is found without being named.
+USUAL_APP_PORTS: tuple[int, ...] = (
+    8000,
+    8080,
+    8081,
+    8787,
+    8888,
+    *range(8910, 8916),
+    *range(3000, 3011),
+    5000,
+)
+READY_SECONDS = 30.0
+# The server gives calls under way 10 s to end when it is told to stop.
+STOP_SECONDS = {"perdure": 15.0, "app": 5.0}
+QUICK_SECONDS = 5.0
+QUICK_ENDS = 3
+COLOURS = {"perdure": "\033[36m", "app": "\033[35m"}
+
+
+def main() -> None:
+    """Check the ports, then run both until told to stop."""
+    parser = argparse.ArgumentParser(description="Start the server and the example app.")
+    parser.add_argument("--port", type=int, default=8288, help="where the server listens")
+    parser.add_argument("--app-port", type=int, help="where the app listens (the first free usual one)")
+    parser.add_argument("--data-dir", default=".perdure", help="where the server and the app keep their data")
+    chosen = parser.parse_args()
+    check_server_port(chosen.port)
+    app_port = pick_app_port(chosen.app_port, chosen.port)
+    sys.exit(asyncio.run(Pair(chosen.port, app_port, chosen.data_dir).run()))
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on this port of this machine, and nobody does, on either kind of address."""
+    for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        with contextlib.suppress(OSError), socket.socket(family) as probe:
+            probe.settimeout(1)
+            if probe.connect_ex((address, port)) == 0:
+                return False
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def check_server_port(port: int) -> None:
+    """Exit with what to do if the server's port is taken."""
+    if is_free(port):
+        return
+    try:
+        info = fetch(f"http://127.0.0.1:{port}/dev")
+        who = (
+            f"a server of this protocol (version {info['version']})"
+            if info.get("version")
+            else "another program"
+        )
+    except (OSError, ValueError, KeyError, AttributeError):
+        who = "another program"
+    sys.exit(
+        f"Port {port} is taken by {who}. Nothing was started. Either stop it (if it is a `make run` in another\n"
+        f"terminal: Ctrl-C there; to see what it is: lsof -i :{port}), or use another port:\n"
+        f"  make run PORT={port + 10}"
+    )
+
+
+def pick_app_port(wanted: int | None, server_port: int) -> int:
+    """The port for the app. Exits with what to do if the wanted one, or every usual one, is taken."""
+    if wanted is not None:
+        if wanted == server_port or not is_free(wanted):
+            sys.exit(
+                f"Port {wanted} for the example app is taken. Nothing was started. Use another: make run APP_PORT=8001"
+            )
+        return wanted
+    for port in USUAL_APP_PORTS:
+        if port != server_port and is_free(port):
+            return port
+    sys.exit(
+        "Every usual port for an app is taken. Nothing was started. Name a free one: make run APP_PORT=9000"
+    )
+
+
+def fetch(url: str) -> dict[str, object]:
+    """GET a JSON object. Raises OSError or ValueError."""
+    with urllib.request.urlopen(url, timeout=2) as answer:
+        body = json.loads(answer.read())
+    if not isinstance(body, dict):
+        raise ValueError(f"{url} did not answer with an object")
+    return body
+
+
+class Pair:
+    """The two processes, kept running."""
+
+    def __init__(self, port: int, app_port: int, data_dir: str) -> None:
+        self.port = port
+        self.app_port = app_port
+        self.data_dir = data_dir
+        self.children: dict[str, asyncio.subprocess.Process] = {}
+        self.stopping = asyncio.Event()
+        self.signals = 0
+        self.width = max(map(len, COLOURS))
+        self.coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+
+    def say(self, name: str, text: str) -> None:
+        """Print one line, with the name of who says it in front."""
+        label = f"{name:<{self.width}} |"
+        if self.coloured and name in COLOURS:
+            label = f"{COLOURS[name]}{label}\033[0m"
+        print(f"{label} {text}", flush=True)
+
+    def commands(self) -> dict[str, Sequence[str]]:
+        """The command line of each process."""
+        app_url = f"http://127.0.0.1:{self.app_port}/api/inngest"
+        return {
+            "app": (
+                sys.executable, "-m", "uvicorn", "examples.call_transcripts.app:app",
+                "--host", "127.0.0.1", "--port", str(self.app_port), "--log-level", "warning",
+            ),
+            "perdure": (
+                sys.executable, "-m", "perdure.cli", "dev", "--no-open", "--port", str(self.port),
+                "--data-dir", self.data_dir, "--sdk-url", app_url,
+            ),
+        }  # fmt: skip
+
+    def environment(self) -> dict[str, str]:
+        """What both processes are given: the address of the server, and no buffering of what they print."""
+        return {
+            **os.environ,
+            "INNGEST_DEV": "1",
+            "INNGEST_BASE_URL": f"http://127.0.0.1:{self.port}",
+            "CALLS_DB": str(Path(self.data_dir) / "example" / "calls.db"),
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    async def run(self) -> int:
+        """Keep both running until a signal comes. 0 if that was all, 1 if one of them could not be kept running."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self.stop)
+        keepers = [asyncio.create_task(self.keep(name, command)) for name, command in self.commands().items()]
+        welcome = asyncio.create_task(self.welcome())
+        kept = await asyncio.gather(*keepers)
+        welcome.cancel()
+        await asyncio.gather(welcome, return_exceptions=True)
+        print("Stopped." if all(kept) else "Stopped, because of the above.", flush=True)
+        return 0 if all(kept) else 1
+
+    def stop(self) -> None:
+        """Stop in order; the second time, at once."""
+        self.signals += 1
+        self.stopping.set()
+        if self.signals == 1:
+            print("\nStopping (again Ctrl-C: at once) ...", flush=True)
+            return
+        for child in self.children.values():
+            with contextlib.suppress(ProcessLookupError):
+                child.kill()
+
+    async def keep(self, name: str, command: Sequence[str]) -> bool:
+        """Keep one process running until all stops. False if it ended again and again as soon as it had started."""
+        quick_ends = 0
+        while not self.stopping.is_set():
+            started = time.monotonic()
+            child = await asyncio.create_subprocess_exec(
+                *command,
+                cwd=ROOT,
+                env=self.environment(),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,
+            )
+            self.children[name] = child
+            self.say(name, f"started as process {child.pid}")
+            output = asyncio.create_task(self.copy_output(name, child))
+            ended = asyncio.create_task(child.wait())
+            stop = asyncio.create_task(self.stopping.wait())
+            await asyncio.wait((ended, stop), return_when=asyncio.FIRST_COMPLETED)
+            stop.cancel()
+            if self.stopping.is_set():
+                await self.end(name, child)
+                await output
+                return True
+            await output
+            self.say(name, f"ended by itself: {describe_end(child.returncode)}")
+            quick_ends = quick_ends + 1 if time.monotonic() - started < QUICK_SECONDS else 0
+            if quick_ends == QUICK_ENDS:
+                self.say(name, f"ended {QUICK_ENDS} times as soon as it had started; not starting it again")
+                self.stopping.set()
+                return False
+            self.say(name, "starting it again")
+        return True
+
+    async def end(self, name: str, child: asyncio.subprocess.Process) -> None:
+        """End one process: the app only when the server has ended, since calls to it may be under way."""
+        server = self.children.get("perdure")
+        if name == "app" and server is not None:
+            await server.wait()
+        with contextlib.suppress(ProcessLookupError):
+            child.terminate()
+        try:
+            await asyncio.wait_for(child.wait(), STOP_SECONDS[name])
+        except TimeoutError:
+            self.say(name, f"did not stop within {STOP_SECONDS[name]:g} s; killing it")
+            with contextlib.suppress(ProcessLookupError):
+                child.kill()
+            await child.wait()
+
+    async def copy_output(self, name: str, child: asyncio.subprocess.Process) -> None:
+        """Print what a process prints, line by line."""
+        assert child.stdout is not None
+        async for line in lines(child.stdout):
+            self.say(name, line)
+
+    async def welcome(self) -> None:
+        """When the server knows the app, say what to try. Says what is missing if that takes too long."""
+        deadline = time.monotonic() + READY_SECONDS
+        while not self.stopping.is_set():
+            missing = await asyncio.to_thread(self.missing)
+            if missing is None:
+                print(self.what_to_try(), flush=True)
+                return
+            if time.monotonic() > deadline:
+                print(f"\nNot ready after {READY_SECONDS:g} s: {missing}. Still trying.\n", flush=True)
+                deadline = float("inf")
+            await asyncio.sleep(0.1)
+
+    def missing(self) -> str | None:
+        """What is not there yet, or None if the job can be run."""
+        try:
+            fetch(f"http://127.0.0.1:{self.app_port}/health")
+        except (OSError, ValueError) as error:
+            return f"the app does not answer on port {self.app_port} ({error})"
+        try:
+            info = fetch(f"http://127.0.0.1:{self.port}/dev")
+        except (OSError, ValueError) as error:
+            return f"the server does not answer on port {self.port} ({error})"
+        functions = info.get("functions")
+        names = [entry.get("name") for entry in functions] if isinstance(functions, list) else []
+        return None if JOB in names else f"the server has not taken the app's job yet; it knows {names}"
+
+    def what_to_try(self) -> str:
+        """The text that greets a newcomer."""
+        app, server = f"http://localhost:{self.app_port}", f"http://localhost:{self.port}"
+        pids = ", ".join(f"{name} {child.pid}" for name, child in sorted(self.children.items()))
+        transcript = (
+            "Ann: Doing this by hand is slow. Bob: I will send you a demo next week. Ann: We have $12,000."
+        )
+        return f"""
+  Perdure  {server}   (its REST answers; there are no pages yet)
+  App      {app}   (examples/call_transcripts)
+
+  Try in another terminal. Upload a transcript; the answer comes at once, the job runs in the background:
+
+    curl {app}/calls -H 'content-type: application/json' \\
+      -d '{{"transcript": "{transcript}"}}'
+
+  Watch it, with the id and the event_id of that answer:
+
+    curl {app}/calls/ID
+    curl {server}/v1/events/EVENT_ID/runs
+
+  Let the second step fail once (it is tried again after some seconds), or take 20 seconds:
+
+    curl {app}/calls -H 'content-type: application/json' -d '{{"transcript": "Ann: Hi.", "fail_first": 1}}'
+    curl {app}/calls -H 'content-type: application/json' -d '{{"transcript": "Ann: Hi.", "takes_seconds": 20}}'
+
+  and kill either process meanwhile (kill -9; now {pids}): it is started again here, and the job
+  goes on where it was. Ctrl-C stops both.
+"""
+
+
+async def lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:
+    """The lines of a stream, however long they are."""
+    rest = b""
+    while chunk := await stream.read(65_536):
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            yield line.decode("utf-8", "replace").rstrip("\r")
+    if rest:
+        yield rest.decode("utf-8", "replace")
+
+
+def describe_end(code: int | None) -> str:
+    """An exit code in words."""
+    if code is not None and code < 0:
+        with contextlib.suppress(ValueError):
+            return f"killed by {signal.Signals(-code).name}"
+    return f"exit code {code}"
+
+
+if __name__ == "__main__":
+    main()
