@@ -1,0 +1,7 @@
+"""Storage in a SQLite file: for one machine, without any set-up."""
+
+from __future__ import annotations
+
+from perdure.stores.sqlite.store import SqliteStore
+
+__all__ = ["SqliteStore"]

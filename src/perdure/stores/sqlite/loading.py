@@ -1,0 +1,213 @@
+"""What the shard reads: each an indexed search, on a connection that only reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from typing import Any, NamedTuple
+
+import apsw
+
+from perdure.shard.rows import (
+    AppRow,
+    EventRow,
+    FunctionRow,
+    ItemRef,
+    ItemRow,
+    OutboxRow,
+    Recovered,
+    RunRow,
+    StepRow,
+    StoredRun,
+    WaitLookup,
+    WaitRef,
+    WaitRow,
+)
+from perdure.stores.sqlite.statements import among
+
+CHUNKS = (1, 8, 64)
+"""Numbers of keys that a search comes in. Keys are padded to them by repeating the last one, which finds
+nothing more."""
+
+
+class Search(NamedTuple):
+    """A statement that reads rows by a list of keys; `keys` are the columns that they are compared with."""
+
+    select: str
+    keys: tuple[str, ...]
+    order: str = ""
+
+    def text(self, count: int, first: int = 2) -> str:
+        """The statement for `count` keys, bound from parameter `first` on; ?1 is the shard."""
+        return f"{self.select} AND {among(self.keys, count, first)}{self.order}"
+
+
+def _select(table: str, row: Any, condition: str = "") -> str:
+    return f"SELECT {','.join(row._fields)} FROM {table} WHERE shard=?1{condition}"
+
+
+RUNS = Search(_select("runs", RunRow), ("id",))
+STEPS = Search(
+    f"SELECT {','.join(StepRow._fields)}, length(memo) FROM steps WHERE shard=?1",
+    ("run_id",),
+    " ORDER BY run_id, position",
+)
+STEP_SIZES = Search(
+    f"SELECT {','.join(StepRow._fields[:-1])}, x'', length(memo) FROM steps WHERE shard=?1",
+    ("run_id",),
+    " ORDER BY run_id, position",
+)
+ITEMS = Search(_select("items", ItemRow), ("run_id",), " ORDER BY run_id, n")
+WAITS = Search(_select("waits", WaitRow), ("run_id",), " ORDER BY run_id, n")
+LAST_HISTORY = Search("SELECT run_id, max(n) FROM history WHERE shard=?1", ("run_id",), " GROUP BY run_id")
+EVENTS = Search(_select("events", EventRow), ("receipt",))
+DEDUPE = Search(
+    "SELECT function_id, key, run_id FROM dedupe WHERE shard=?1 AND expires_at>?2", ("function_id", "key")
+)
+
+QUEUE = (
+    "SELECT due,run_id,n FROM items WHERE shard=?1 AND function_id=?2 AND in_flight=0"
+    " AND (due,run_id,n)>(?3,?4,?5) AND due<=?6 ORDER BY due,run_id,n LIMIT ?7"
+)
+NEXT_DUE = (
+    "SELECT due FROM items WHERE shard=?1 AND function_id=?2 AND in_flight=0"
+    " AND (due,run_id,n)>(?3,?4,?5) ORDER BY due,run_id,n LIMIT 1"
+)
+FIND_WAITS = (
+    "SELECT run_id,n FROM waits WHERE shard=?1 AND event=?2 AND path=?3 AND value=?4 AND (run_id,n)>(?5,?6)"
+    " ORDER BY run_id,n LIMIT ?7"
+)
+
+ALL_APPS = _select("apps", AppRow)
+ALL_FUNCTIONS = _select("functions", FunctionRow)
+ALL_OUTBOX = _select("outbox", OutboxRow)
+IN_FLIGHT = "SELECT DISTINCT run_id FROM items WHERE shard=?1 AND in_flight=1"
+WAIT_COUNTS = "SELECT event,path,count(*) FROM waits WHERE shard=?1 GROUP BY event,path"
+LAST_RECEIPT = "SELECT max(receipt) FROM events WHERE shard=?1"
+"""Retention must leave the newest event: a receipt that came back would be older than waits that began after
+it."""
+
+SINGLE = (
+    QUEUE,
+    NEXT_DUE,
+    FIND_WAITS,
+    ALL_APPS,
+    ALL_FUNCTIONS,
+    ALL_OUTBOX,
+    IN_FLIGHT,
+    WAIT_COUNTS,
+    LAST_RECEIPT,
+)
+BY_KEYS = (RUNS, STEPS, STEP_SIZES, ITEMS, WAITS, LAST_HISTORY, EVENTS, DEDUPE)
+
+
+class Loader:
+    """Reads on a connection of its own. Not to be used from two threads at once."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[None]:
+        """All that is read inside is of one moment, though a writer goes on meanwhile."""
+        self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._connection.execute("COMMIT")
+
+    def _search(
+        self, search: Search, fixed: tuple[Any, ...], keys: Sequence[tuple[Any, ...]]
+    ) -> Iterator[Any]:
+        at = 0
+        while at < len(keys):
+            part = keys[at : at + CHUNKS[-1]]
+            size = next(size for size in CHUNKS if size >= len(part))
+            padded = chain.from_iterable((*part, *(part[-1],) * (size - len(part))))
+            yield from self._connection.execute(search.text(size, len(fixed) + 1), (*fixed, *padded))
+            at += len(part)
+
+    def recover(self, shard: int) -> Recovered:
+        """What a shard needs to start."""
+        execute, key = self._connection.execute, (shard,)
+        with self._snapshot():
+            return Recovered(
+                next_receipt=(execute(LAST_RECEIPT, key).get or 0) + 1,
+                apps=[AppRow._make(row) for row in execute(ALL_APPS, key)],
+                functions=[FunctionRow._make(row) for row in execute(ALL_FUNCTIONS, key)],
+                in_flight=[run_id for (run_id,) in execute(IN_FLIGHT, key)],
+                wait_counts=list(execute(WAIT_COUNTS, key)),
+                outbox=[OutboxRow._make(row) for row in execute(ALL_OUTBOX, key)],
+            )
+
+    def load_runs(self, shard: int, run_ids: Sequence[str], with_memos: bool) -> dict[str, StoredRun]:
+        """The runs that exist among `run_ids`, with all that belongs to them."""
+        fixed = (shard,)
+        with self._snapshot():
+            rows = [RunRow._make(row) for row in self._search(RUNS, fixed, [(run_id,) for run_id in run_ids])]
+            runs = {row.id: StoredRun(row, [], [], [], [], [], 0) for row in rows}
+            ids = [(run_id,) for run_id in runs]
+            for *step, size in self._search(STEPS if with_memos else STEP_SIZES, fixed, ids):
+                run = runs[step[0]]
+                run.steps.append(StepRow._make(step))
+                run.sizes.append(size)
+            last = dict(self._search(LAST_HISTORY, fixed, ids))
+            for item in map(ItemRow._make, self._search(ITEMS, fixed, ids)):
+                runs[item.run_id].items.append(item)
+                last[item.run_id] = max(last.get(item.run_id, 0), item.n)
+            for wait in map(WaitRow._make, self._search(WAITS, fixed, ids)):
+                runs[wait.run_id].waits.append(wait)
+            self._add_events(shard, runs)
+        return {run_id: run._replace(last_n=last.get(run_id, 0)) for run_id, run in runs.items()}
+
+    def _add_events(self, shard: int, runs: dict[str, StoredRun]) -> None:
+        receipts = {run_id: json.loads(run.run.receipts) for run_id, run in runs.items()}
+        wanted = dict.fromkeys(chain.from_iterable(receipts.values()))
+        events = self._events(shard, list(wanted))
+        for run_id, run in runs.items():
+            run.events.extend(events[receipt].body for receipt in receipts[run_id] if receipt in events)
+
+    def _events(self, shard: int, receipts: Sequence[int]) -> dict[int, EventRow]:
+        found = self._search(EVENTS, (shard,), [(receipt,) for receipt in receipts])
+        return {event.receipt: event for event in map(EventRow._make, found)}
+
+    def load_events(self, shard: int, receipts: Sequence[int]) -> dict[int, EventRow]:
+        """Stored events by receipt."""
+        return self._events(shard, receipts)
+
+    def load_queue(
+        self, shard: int, function_id: str, after: ItemRef, until: int, limit: int
+    ) -> list[ItemRef]:
+        """Queued items of a function after `after`, due at or before `until`."""
+        rows = self._connection.execute(QUEUE, (shard, function_id, *after, until, limit))
+        return list(map(ItemRef._make, rows))
+
+    def next_due(self, shard: int, function_id: str, after: ItemRef) -> int | None:
+        """When the first queued item of a function after `after` is due."""
+        due: int | None = self._connection.execute(NEXT_DUE, (shard, function_id, *after)).get
+        return due
+
+    def find_waits(self, shard: int, lookups: Sequence[WaitLookup], limit: int) -> list[WaitRef]:
+        """Waits that the lookups find."""
+        found: list[WaitRef] = []
+        for index, lookup in enumerate(lookups):
+            rows = self._connection.execute(
+                FIND_WAITS, (shard, lookup.event, lookup.path, lookup.value, *lookup.after, limit)
+            )
+            found.extend(WaitRef(index, run_id, n) for run_id, n in rows)
+        return found
+
+    def find_dedupe(
+        self, shard: int, keys: Sequence[tuple[str, str]], now: int
+    ) -> dict[tuple[str, str], str]:
+        """Keys that are taken and not expired, with the run that took them."""
+        return {
+            (function_id, key): run_id
+            for function_id, key, run_id in self._search(DEDUPE, (shard, now), keys)
+        }

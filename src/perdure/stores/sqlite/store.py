@@ -1,0 +1,190 @@
+"""The store of one machine: a SQLite file, one process that writes it.
+
+How a commit gets to the disk. The event loop owns the writer's connection while no job waits in the commit
+thread. A small batch is then written by the loop itself: handing it to a thread and back costs more than the
+0.5 ms that it saves. A large one goes to the commit thread, and so does everything that comes before that is
+done, so batches are written in the order in which they came. SQLite lets go of the interpreter's lock while
+it works.
+
+If another program holds the database, the loop does not wait for it: the batch goes to the thread, which
+tries for 5 s.
+
+Loads run in the loop, on a connection that only reads. They are searches by index and take microseconds; WAL
+lets them go on beside a commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import apsw
+
+from perdure.errors import StoreUnavailable
+from perdure.shard.changes import Changes
+from perdure.shard.rows import EventRow, ItemRef, Recovered, StoredRun, WaitLookup, WaitRef
+from perdure.stores.sqlite.committing import CommitThread
+from perdure.stores.sqlite.connections import connect_reader, connect_writer, explain
+from perdure.stores.sqlite.loading import Loader
+from perdure.stores.sqlite.lock import DatabaseLock
+from perdure.stores.sqlite.migrations import migrate
+from perdure.stores.sqlite.writing import BatchWriter
+
+INLINE_ROWS = 96
+"""Batches of more rows are committed by the thread."""
+
+INLINE_BYTES = 256 * 1024
+"""Batches with more bytes of payload are committed by the thread."""
+
+BUSY_MS = 5000
+"""How long a lock held by another program is waited for."""
+
+T = TypeVar("T")
+
+
+class SqliteStore:
+    """Implements `perdure.shard.ports.Store` on a SQLite file. Made by `SqliteStore.open`."""
+
+    def __init__(
+        self, path: Path, lock: DatabaseLock, writer: apsw.Connection, reader: apsw.Connection
+    ) -> None:
+        self.path = path
+        self._lock = lock
+        self._connection = writer
+        self._writer = BatchWriter(writer)
+        self._loader = Loader(reader)
+        self._thread = CommitThread()
+        self._closed = False
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> SqliteStore:
+        """Open the database at `path`, made if it does not exist, and bring its schema up to date.
+
+        Raises `AlreadyRunning` if another process has it open, `StoreUnavailable` if it cannot be opened or
+        written, and `StoreError` if it is damaged, not ours, or written by a newer version.
+        """
+        path = Path(path)
+        lock = DatabaseLock.take(path)
+        writer: apsw.Connection | None = None
+        try:
+            writer = connect_writer(path)
+            migrate(writer, path)
+            return cls(path, lock, writer, connect_reader(path))
+        except BaseException as error:
+            if writer is not None:
+                writer.close()
+            lock.release()
+            if isinstance(error, apsw.Error):
+                raise explain(error, path) from error
+            raise
+
+    async def claim(self, shard: int) -> int:
+        """Become the owner of the shard; give back its new epoch."""
+        owner = f"process {os.getpid()}"
+        return await self._thread.submit(lambda: self._patiently(lambda: self._writer.claim(shard, owner)))
+
+    def commit(self, shard: int, epoch: int, changes: Changes) -> asyncio.Future[None] | None:
+        """Write the batch in one durable transaction: at once (None), or in the commit thread (a future)."""
+        self._check_open()
+        if self._thread.idle and _is_small(changes):
+            self._connection.set_busy_timeout(0)
+            try:
+                self._writer.write(shard, epoch, changes)
+                return None
+            except apsw.BusyError:
+                pass
+            except apsw.Error as error:
+                raise explain(error, self.path) from error
+        return self._thread.submit(lambda: self._patiently(lambda: self._writer.write(shard, epoch, changes)))
+
+    def _patiently(self, write: Callable[[], T]) -> T:
+        """Run `write` in the commit thread, waiting for locks of other programs."""
+        self._connection.set_busy_timeout(BUSY_MS)
+        try:
+            return write()
+        except apsw.Error as error:
+            raise explain(error, self.path) from error
+
+    async def recover(self, shard: int) -> Recovered:
+        """What a shard needs to start."""
+        self._check_open()
+        return await asyncio.to_thread(self._recover, shard)
+
+    def _recover(self, shard: int) -> Recovered:
+        try:
+            loader = Loader(connect_reader(self.path))
+            try:
+                return loader.recover(shard)
+            finally:
+                loader.close()
+        except apsw.Error as error:
+            raise explain(error, self.path) from error
+
+    def _load(self, read: Callable[[], T]) -> T:
+        self._check_open()
+        try:
+            return read()
+        except apsw.Error as error:
+            raise explain(error, self.path) from error
+
+    async def load_runs(
+        self, shard: int, run_ids: Sequence[str], with_memos: bool = True
+    ) -> dict[str, StoredRun]:
+        """The runs that exist among `run_ids`, with all that belongs to them. Each run is of one moment."""
+        return self._load(lambda: self._loader.load_runs(shard, run_ids, with_memos))
+
+    async def load_queue(
+        self, shard: int, function_id: str, after: ItemRef, until: int, limit: int
+    ) -> list[ItemRef]:
+        """Items of a function that are not in flight, after `after` in queue order, due at or before
+        `until`."""
+        return self._load(lambda: self._loader.load_queue(shard, function_id, after, until, limit))
+
+    async def next_due(self, shard: int, function_id: str, after: ItemRef) -> int | None:
+        """When the first item of a function after `after` is due, or None if there is none."""
+        return self._load(lambda: self._loader.next_due(shard, function_id, after))
+
+    async def find_waits(self, shard: int, lookups: Sequence[WaitLookup], limit: int) -> list[WaitRef]:
+        """Waits that the lookups find, for each lookup in the order of (run id, n), at most `limit` a
+        lookup."""
+        return self._load(lambda: self._loader.find_waits(shard, lookups, limit))
+
+    async def find_dedupe(
+        self, shard: int, keys: Sequence[tuple[str, str]], now: int
+    ) -> dict[tuple[str, str], str]:
+        """For those of `keys` (function id, key) that are taken and not expired at `now`: the id of the
+        run."""
+        return self._load(lambda: self._loader.find_dedupe(shard, keys, now))
+
+    async def load_events(self, shard: int, receipts: Sequence[int]) -> dict[int, EventRow]:
+        """Stored events by receipt."""
+        return self._load(lambda: self._loader.load_events(shard, receipts))
+
+    async def close(self) -> None:
+        """Finish what is being written, and let go of the files. A second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        await asyncio.to_thread(self._thread.stop)
+        self._loader.close()
+        self._connection.close()
+        self._lock.release()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreUnavailable(f"{self.path} has been closed; the server is stopping.")
+
+
+def _is_small(changes: Changes) -> bool:
+    """Whether the batch is cheaper to write here than to hand over."""
+    if changes.size() > INLINE_ROWS:
+        return False
+    size = sum([len(event.body) for event in changes.events])
+    size += sum([len(step.memo) for step in changes.steps])
+    size += sum([len(entry.body) for entry in changes.history])
+    size += sum([len(run.output or b"") for run in changes.runs.values()])
+    size += sum([len(item.data or b"") for item in changes.items.values() if item is not None])
+    return size <= INLINE_BYTES
