@@ -33,15 +33,19 @@ class WaitOptions(msgspec.Struct, frozen=True, gc=False):
 
     event: str
     expression: str | None
-    expires_ms: int
+    expires_at: int
 
 
 class SignalOptions(msgspec.Struct, frozen=True, gc=False):
-    """A wait for a signal; `replace` takes the name away from a run that already waits for it."""
+    """A wait for a signal, and when it times out (ms since the epoch).
+
+    `conflict` says what happens if a run waits for it already: `fail` ends the new run, `replace` takes the
+    signal away from the other.
+    """
 
     signal: str
-    expires_ms: int
-    replace: bool
+    conflict: str
+    expires_at: int
 
 
 class InvokeOptions(msgspec.Struct, frozen=True, gc=False):
@@ -52,7 +56,7 @@ class InvokeOptions(msgspec.Struct, frozen=True, gc=False):
     user: bytes
     v: str | None
     meta: bytes | None
-    expires_ms: int
+    expires_at: int
 
 
 class GatewayOptions(msgspec.Struct, frozen=True):
@@ -164,7 +168,7 @@ def signal_options(op: Op, now_ms: int) -> SignalOptions:
     if not signal:
         raise OpError("Error", "A signal name must be provided when waiting for a signal.")
     expires = _expiry(_text(fields.timeout), now_ms, f'wait for the signal "{signal}"', 0)
-    return SignalOptions(signal, expires, _text(fields.conflict) == "replace")
+    return SignalOptions(signal, "replace" if _text(fields.conflict) == "replace" else "fail", expires)
 
 
 def invoke_options(op: Op, now_ms: int) -> InvokeOptions:
