@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from perdure.errors import PerdureError
+from perdure.protocol.memos import plain_error_memo
 from perdure.protocol.payloads import NestedTooDeeply, json_string, json_text, unquoted
 
 FUNCTION_ERROR_TEXT = "Function execution error"
@@ -141,58 +142,14 @@ class OpError(PerdureError):
     the step that fails, not the run: save `memo()`.
     """
 
-    def __init__(self, name: str, message: str, stack: str = "") -> None:
+    prefix = True
+    """In the run's output, the short text of these errors is `<name>: <message>`."""
+
+    def __init__(self, name: str, message: str) -> None:
         super().__init__(message)
         self.name = name
         self.message = message
-        self.stack = stack
-
-    def output(self) -> bytes:
-        """The run's output: `{"error":{"error":"<name>: <message>","name":…,"message":…}}`."""
-        return wrapped_error(f"{self.name}: {self.message}", self.name, self.message, self.stack)
-
-    def info(self) -> ErrorInfo:
-        """The error as internal events carry it."""
-        return ErrorInfo(f"{self.name}: {self.message}", self.name, self.message, self.stack)
 
     def memo(self) -> bytes:
-        """The memo of a step that failed so: `{"error":{"message":…,"name":…}}`."""
-        return (
-            b'{"error":{"message":' + json_string(self.message) + b',"name":' + json_string(self.name) + b"}}"
-        )
-
-
-# --- errors that others find while they carry out an op -------------------------------------------------------------
-
-
-def invalid_wait_expression(reason: str) -> OpError:
-    """The `if` of a wait does not compile; `reason` is the compiler's text."""
-    return OpError("InvalidExpression", "Wait for event If expression failed to compile", reason)
-
-
-def signal_conflict() -> OpError:
-    """Another run waits for the same signal, and this wait asked to fail in that case."""
-    return OpError("Error", "Signal conflict; signal wait already exists for another run")
-
-
-def state_overflow(limit: int) -> OpError:
-    """The memos of a run together would be larger than `limit` bytes."""
-    message = f"The function run exceeded the state size limit of {limit} bytes."
-    return OpError("InngestErrStateOverflowed", message)
-
-
-def step_overflow(limit: int) -> OpError:
-    """The run would have more than `limit` steps."""
-    return OpError(
-        "InngestErrFunctionOverflowed", f"The function run exceeded the step limit of {limit} steps."
-    )
-
-
-def unsupported_op(op: str) -> OpError:
-    """An op that this server knows of but does not carry out."""
-    feature = "deferred functions" if op.startswith("Defer") else "durable endpoints"
-    return OpError(
-        "UnsupportedOp",
-        f"The app answered with the op {op}: this server does not support {feature} yet. "
-        "Take that call out of the function, and run it again.",
-    )
+        """The memo of a step that failed so."""
+        return plain_error_memo(self.name, self.message)

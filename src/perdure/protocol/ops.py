@@ -29,20 +29,11 @@ PENDING_OPS = frozenset(
 )
 """Ops that stand for a step which still has to happen. An answer with one of these and another op has a pending set."""
 
-WAITING_OPS = frozenset(("WaitForEvent", "WaitForSignal", "InvokeFunction"))
-"""Ops that arm a wait: they are carried out before the others of an answer, so that nothing they wait for is missed."""
-
-REQUEST_OPS = frozenset(("Gateway", "AIGateway"))
-"""Ops that have the server make an HTTP request."""
-
 LAZY_OPS = frozenset(("DeferAdd", "DeferAbort"))
 """Ops that never count when an answer's ops are counted."""
 
 ENDING_OPS = frozenset(("RunComplete", "SyncRunComplete"))
 """Ops that end the run with their `data`."""
-
-UNSUPPORTED_OPS = frozenset(("DeferAdd", "DeferAbort", "SyncRunComplete"))
-"""Known ops that this server does not carry out; the run ends with the error `failures.unsupported_op`."""
 
 OPS = COMPLETED_OPS | PENDING_OPS | LAZY_OPS | ENDING_OPS | {"None", "DiscoveryRequest"}
 

@@ -22,10 +22,21 @@ from perdure.protocol.failures import (
     NOT_SDK_TEXT,
     UNREACHABLE_TEXT,
     ErrorInfo,
+    OpError,
     double_decoded,
     error_info,
     flat_error,
     wrapped_error,
+)
+from perdure.protocol.lifecycle import ended_event_data, invoked_event_data
+from perdure.protocol.memos import data_memo, error_memo, plain_error_memo, response_memo, signal_memo
+from perdure.protocol.op_options import (
+    gateway_options,
+    infer_options,
+    invoke_options,
+    signal_options,
+    sleep_until,
+    wait_options,
 )
 from perdure.protocol.ops import MAX_OPS, Op, OpsError, read_ops
 from perdure.protocol.payloads import (
@@ -37,6 +48,34 @@ from perdure.protocol.payloads import (
     valid_utf8,
     without_lone_surrogates,
 )
+
+# What planning needs to act on a reply is reached from here, whichever file it is written in.
+__all__ = [
+    "ErrorInfo",
+    "Finished",
+    "FunctionError",
+    "Op",
+    "OpError",
+    "OpsError",
+    "OpsReply",
+    "Reply",
+    "data_memo",
+    "ended_event_data",
+    "error_info",
+    "error_memo",
+    "gateway_options",
+    "infer_options",
+    "invoke_options",
+    "invoked_event_data",
+    "plain_error_memo",
+    "read_ops",
+    "read_reply",
+    "response_memo",
+    "signal_memo",
+    "signal_options",
+    "sleep_until",
+    "wait_options",
+]
 
 SDK_HEADER = "x-inngest-sdk"
 VERSION_HEADER = "x-inngest-req-version"
