@@ -35,7 +35,9 @@ class Store(Protocol):
     async def recover(self, shard: int) -> Recovered:
         """What a shard needs to start."""
 
-    async def load_runs(self, shard: int, run_ids: Sequence[str], with_memos: bool = True) -> dict[str, StoredRun]:
+    async def load_runs(
+        self, shard: int, run_ids: Sequence[str], with_memos: bool = True
+    ) -> dict[str, StoredRun]:
         """The runs that exist among `run_ids`, with all that belongs to them."""
 
     async def load_queue(
@@ -80,9 +82,6 @@ class Clock(Protocol):
 
     def now(self) -> int:
         """Wall clock, in ms since the epoch."""
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait; may return early, never raises but for cancellation."""
 
 
 Entropy = Callable[[int], bytes]

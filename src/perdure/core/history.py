@@ -1,0 +1,152 @@
+"""What is written down when something happens to a run.
+
+One entry for each thing that happened, at most two for an attempt. Payloads are not copied: the output of a step stands in its
+step, the output of a run in the run, the trigger events in their events. Only the error of an attempt that is tried again
+stands here, since it stands nowhere else.
+
+Kinds and their fields (times are ms since the epoch):
+
+- `queued`: the run was created. `event` is the id of its first event.
+- `call`: a call to the app ended. What was called (`step` is empty for a discovery), when it was queued and sent, the HTTP
+  status (0 if none came), the operations that it answered with, the error if it failed, when it is tried again.
+- `checkpoint`: steps that a running call posted, as operations.
+- `resumed`: something that the run waited for ended: `how` is `slept`, `matched`, `timeout`, `finished`, `signal`, `request` or
+  `failed`, `event` the id of the event that did it.
+- `request`: a request made for the run failed and is tried again.
+- `ended`: the run's status, and for failures the error.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from perdure.core.model import Item
+from perdure.protocol.ops import Op
+
+MAX_ERROR_BYTES = 64 * 1024
+"""Longer errors of attempts are cut: history grows with every retry."""
+
+
+class OpNote(msgspec.Struct, omit_defaults=True, gc=False):
+    """An operation of an answer. `at` and `took` are the SDK's own timing in ms, `until` when a sleep or wait ends."""
+
+    op: str
+    id: str
+    name: str
+    type: str = ""
+    at: float = 0
+    took: float = 0
+    until: int = 0
+    event: str = ""
+    expression: str = ""
+    function: str = ""
+    planned: bool = False
+    size: int = 0
+
+
+class CallNote(msgspec.Struct, omit_defaults=True, gc=False):
+    """A call that ended."""
+
+    item: int
+    attempt: int
+    generation: int
+    queued: int
+    sent: int
+    step: str = ""
+    name: str = ""
+    status: int = 0
+    ops: list[OpNote] = []
+    error: msgspec.Raw = msgspec.Raw(b"")
+    retry: int = 0
+    end: bool = False
+
+
+class CheckpointNote(msgspec.Struct, omit_defaults=True, gc=False):
+    """Steps that a running call posted."""
+
+    item: int
+    generation: int
+    ops: list[OpNote] = []
+
+
+class ResumedNote(msgspec.Struct, omit_defaults=True, gc=False):
+    """Something waited for has ended."""
+
+    item: int
+    step: str
+    how: str
+    name: str = ""
+    event: str = ""
+    run: str = ""
+
+
+class RequestNote(msgspec.Struct, omit_defaults=True, gc=False):
+    """A request for the run failed and is tried again."""
+
+    item: int
+    step: str
+    attempt: int
+    error: msgspec.Raw = msgspec.Raw(b"")
+    retry: int = 0
+
+
+class QueuedNote(msgspec.Struct, omit_defaults=True, gc=False):
+    """The run was created."""
+
+    event: str
+    name: str = ""
+    invoked_by: str = ""
+
+
+class EndedNote(msgspec.Struct, omit_defaults=True, gc=False):
+    """The run has ended."""
+
+    status: str
+    reason: str = ""
+
+
+Note = CallNote | CheckpointNote | ResumedNote | RequestNote | QueuedNote | EndedNote
+_encoder = msgspec.json.Encoder()
+
+
+def encode(note: Note) -> bytes:
+    """The entry's body."""
+    return _encoder.encode(note)
+
+
+def op_note(op: Op, **details: object) -> OpNote:
+    """Write down an operation; `details` are further fields of `OpNote`."""
+    note = OpNote(op.op, op.id, op.display_name, op.step_type or "", size=len(op.data))
+    if op.timing is not None:
+        note.at, note.took = op.timing[0] / 1e6, op.timing[1] / 1e6
+    for key, value in details.items():
+        setattr(note, key, value)
+    return note
+
+
+def call_note(
+    item: Item, status: int, ops: list[OpNote], error: bytes | None, retry: int, end: bool
+) -> bytes:
+    """Body of a `call` entry."""
+    cut = b"" if error is None else error if len(error) <= MAX_ERROR_BYTES else _cut(error)
+    return _encoder.encode(
+        CallNote(
+            item.n,
+            item.attempt,
+            item.generation,
+            item.queued_at,
+            item.sent_at,
+            item.step_id,
+            item.name,
+            status,
+            ops,
+            msgspec.Raw(cut),
+            retry,
+            end,
+        )
+    )
+
+
+def _cut(error: bytes) -> bytes:
+    text = error[:MAX_ERROR_BYTES].decode("utf-8", "replace")
+    return msgspec.json.encode({"message": text, "cut": len(error)})

@@ -1,0 +1,285 @@
+"""The operations of one answer, one by one: what each records, and what each leaves to happen.
+
+Waits come first, so that each is armed before anything that could satisfy it; the end of the run comes last. See
+`core.planning` for what follows when all are handled.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from perdure.core.expressions import compile_expression, equalities
+from perdure.core.history import OpNote, op_note
+from perdure.core.model import Group, Item, ItemKind, RunStatus, WaitKind
+from perdure.core.plan import Context, Invocation, NewItem, NewWait, Outcome, Plan, failure
+from perdure.core.retries import retry_time
+from perdure.errors import ExpressionError
+from perdure.protocol import memos, op_options
+from perdure.protocol.failures import OpError, error_info
+from perdure.protocol.ids import hash_step_id
+from perdure.protocol.lifecycle import FINISHED
+from perdure.protocol.ops import Op
+from perdure.protocol.replies import OpsReply
+
+COMPLETE = hash_step_id("complete")
+"""Id by which an SDK speaks of the function itself, not of a step."""
+
+SIGNAL_EVENT = "perdure/signal"
+"""Waits for a signal are kept as waits for this event, with the equality (SIGNAL_PATH, name of the signal)."""
+SIGNAL_PATH = "signal"
+CORRELATION_PATH = "data.correlation_id"
+
+PENDING = frozenset(
+    (
+        "StepPlanned",
+        "Sleep",
+        "WaitForEvent",
+        "WaitForSignal",
+        "InvokeFunction",
+        "Gateway",
+        "AIGateway",
+        "AiGateway",
+    )
+)
+"""Operations that still have to happen."""
+UNCOUNTED = frozenset(("None", "DiscoveryRequest", "RunComplete"))
+"""Operations that do not make a parallel set."""
+UNSUPPORTED = {
+    "SyncRunComplete": "durable endpoints",
+    "DeferAdd": "deferred functions",
+    "DeferAbort": "deferred functions",
+}
+_ORDER = {"WaitForEvent": 0, "WaitForSignal": 0, "InvokeFunction": 0, "RunComplete": 2}
+_RACING_VERSIONS = (0, 1)
+"""Request versions before coalesced discovery: each finished step of a set is followed by a discovery."""
+
+
+class OperationPlanner:
+    """Handles the operations of one answer into a plan.
+
+    After `run`: `discover` says whether a discovery follows, `asked` whether the app itself asked for it, `retry_at` (0 if not)
+    when the item that was called is tried again, and `error` why.
+    """
+
+    def __init__(self, plan: Plan, item: Item, reply: OpsReply, context: Context) -> None:
+        self.plan = plan
+        self.item = item
+        self.reply = reply
+        self.context = context
+        self.discover = False
+        self.asked = False
+        self.retry_at = 0
+        self.error: bytes | None = None
+        self._parallel = False
+        self._raced = False
+        self._finished = False
+
+    def run(self) -> list[OpNote]:
+        """Handle all operations; give back what history writes of them."""
+        ops = self.reply.ops
+        plan = self.plan
+        for op in ops:
+            if op.op in UNSUPPORTED:
+                plan.outcome = failure(
+                    "Unsupported",
+                    f"The app sent {op.op}, but this server does not offer {UNSUPPORTED[op.op]} yet.",
+                )
+                return []
+        counted = [op for op in ops if op.op not in UNCOUNTED]
+        self._parallel = len(counted) > 1 and any(op.op in PENDING for op in counted)
+        if self._parallel:
+            plan.parallel = True
+        if len(ops) > 1:
+            ops = sorted(ops, key=lambda op: _ORDER.get(op.op, 1))
+        notes = []
+        for op in ops:
+            notes.append(self._handle(op))
+            if plan.outcome is not None:
+                return notes
+        self._check_limits()
+        if not self.retry_at:
+            plan.ended.append(self.item.n)
+            self._follow(bool(counted))
+        return notes
+
+    def record_finished(self) -> list[OpNote]:
+        """Record finished steps only, as a running call posts them."""
+        notes = []
+        for op in self.reply.ops:
+            if op.op == "StepPlanned":
+                notes.append(op_note(op, planned=True))
+            else:
+                notes.append(self._handle(op))
+        self._check_limits()
+        return notes
+
+    def _follow(self, counted: bool) -> None:
+        plan, group = self.plan, self.item.group
+        if self._raced or self.asked:
+            self.discover = True
+        elif self._parallel:
+            self.discover = not plan.group_left()
+        elif counted and self._finished:
+            self.discover = not (group == Group.WAIT and plan.group_left())
+
+    def _handle(self, op: Op) -> OpNote:
+        try:
+            return _HANDLERS[op.op](self, op)
+        except OpError as error:
+            self.plan.outcome = failure(error)
+            return op_note(op)
+
+    def _group(self, op: Op) -> int:
+        if not self._parallel:
+            return self.item.group
+        version = self.plan.version if self.plan.version is not None else self.plan.run.version
+        return Group.RACE if op.race or version in _RACING_VERSIONS else Group.WAIT
+
+    def _finish(self, op: Op, memo: bytes) -> OpNote:
+        if op.id == COMPLETE:
+            return self._finish_function(op)
+        self.plan.save(op.id, op.display_name, op.op, memo)
+        self._finished = True
+        if self._parallel and self._group(op) == Group.RACE:
+            self._raced = True
+        return op_note(op)
+
+    def _finish_function(self, op: Op) -> OpNote:
+        error = op.error or b"{}"
+        self.plan.outcome = Outcome(RunStatus.FAILED, error, error_info(error, "NonRetriableError"))
+        return op_note(op)
+
+    def _add(self, op: Op, item: NewItem, **details: object) -> OpNote:
+        """Add what still has to happen for a step, unless it is known: planning twice runs once."""
+        if self.plan.knows(op.id) or self.plan.pending(op.id):
+            return op_note(op, planned=True)
+        self.plan.add(item)
+        return op_note(op, **details)
+
+    def _new_item(self, op: Op, kind: ItemKind, due: int, data: bytes | None = None) -> NewItem:
+        return NewItem(kind, op.id, op.display_name, due, 0, self._group(op), data)
+
+    def _none(self, op: Op) -> OpNote:
+        return op_note(op)
+
+    def _discovery_request(self, op: Op) -> OpNote:
+        self.asked = True
+        return op_note(op)
+
+    def _step_run(self, op: Op) -> OpNote:
+        return self._finish(op, memos.data_memo(op.data))
+
+    def _step(self, op: Op) -> OpNote:
+        return self._finish(op, op.data)
+
+    def _step_failed(self, op: Op) -> OpNote:
+        return self._finish(op, memos.error_memo(op.error or b"{}"))
+
+    def _step_error(self, op: Op) -> OpNote:
+        context, item = self.context, self.item
+        attempt = 0 if self.plan.saved else item.attempt
+        if self.reply.no_retry or attempt + 1 >= context.attempts:
+            return self._step_failed(op)
+        due = retry_time(attempt, context.now, context.jitter(), context.settings, self.reply.retry_at)
+        if self._parallel and item.step_id != op.id:
+            new = NewItem(ItemKind.STEP, op.id, op.display_name, due, attempt + 1, self._group(op), b"0")
+            return self._add(op, new)
+        self.plan.retry(item, due, attempt + 1)
+        self.retry_at = due
+        self.error = op.error
+        return op_note(op)
+
+    def _step_planned(self, op: Op) -> OpNote:
+        size = b"%d" % (0 if self._parallel else self.plan.stack_size())
+        return self._add(op, self._new_item(op, ItemKind.STEP, self.context.now, size), planned=True)
+
+    def _sleep(self, op: Op) -> OpNote:
+        until = op_options.sleep_until(op, self.context.now)
+        return self._add(op, self._new_item(op, ItemKind.SLEEP, until), until=until)
+
+    def _wait_for_event(self, op: Op) -> OpNote:
+        options = op_options.wait_options(op, self.context.now)
+        path = value = ""
+        if options.expression:
+            try:
+                expression = compile_expression(options.expression)
+            except ExpressionError as error:
+                message = "Wait for event If expression failed to compile"
+                raise OpError("InvalidExpression", message, error.message) from error
+            found = equalities(expression, msgspec.json.decode(self.plan.run.events[0]))
+            if found is not None:
+                path, value = found.path, found.value
+        wait = NewWait(WaitKind.EVENT, options.event, path, value, options.expression)
+        item = msgspec.structs.replace(self._new_item(op, ItemKind.WAIT, options.expires_ms), wait=wait)
+        return self._add(
+            op, item, until=options.expires_ms, event=options.event, expression=options.expression or ""
+        )
+
+    def _wait_for_signal(self, op: Op) -> OpNote:
+        options = op_options.signal_options(op, self.context.now)
+        if self.plan.knows(op.id) or self.plan.pending(op.id):
+            return op_note(op, planned=True)
+        holder = self.context.signals.get(options.signal)
+        if holder is not None:
+            if not options.replace:
+                raise OpError("Error", "Signal conflict; signal wait already exists for another run")
+            self.plan.freed_signals.append(holder)
+        wait = NewWait(WaitKind.SIGNAL, SIGNAL_EVENT, SIGNAL_PATH, options.signal)
+        item = msgspec.structs.replace(self._new_item(op, ItemKind.WAIT, options.expires_ms), wait=wait)
+        return self._add(op, item, until=options.expires_ms, event=options.signal)
+
+    def _invoke(self, op: Op) -> OpNote:
+        options = op_options.invoke_options(op, self.context.now)
+        if self.plan.knows(op.id) or self.plan.pending(op.id):
+            return op_note(op, planned=True)
+        function_id = self.context.find_function(options.function_id)
+        if function_id is None:
+            self._finish(op, memos.unknown_function_memo(options.function_id))
+            return op_note(op, function=options.function_id)
+        correlation = f"{self.plan.run.id}.{op.id}"
+        wait = NewWait(WaitKind.INVOKE, FINISHED, CORRELATION_PATH, correlation)
+        invocation = Invocation(
+            function_id, options.data, options.user, options.v, options.meta, options.expires_ms
+        )
+        item = msgspec.structs.replace(
+            self._new_item(op, ItemKind.WAIT, options.expires_ms), wait=wait, invocation=invocation
+        )
+        return self._add(op, item, until=options.expires_ms, function=options.function_id)
+
+    def _request(self, op: Op) -> OpNote:
+        data = b'{"op":"%b","opts":%b}' % (op.op.encode(), op.opts or b"{}")
+        return self._add(op, self._new_item(op, ItemKind.REQUEST, self.context.now, data))
+
+    def _run_complete(self, op: Op) -> OpNote:
+        self.plan.outcome = Outcome(RunStatus.COMPLETED, op.data)
+        return op_note(op)
+
+    def _check_limits(self) -> None:
+        """Fail the run if what the plan records brings it over the limits of steps or state."""
+        plan, settings = self.plan, self.context.settings
+        if not plan.saved or plan.outcome is not None:
+            return
+        if plan.stack_size() > settings.steps_per_run:
+            limit = f"The function run exceeded the step limit of {settings.steps_per_run} steps."
+            plan.outcome = failure(OpError("InngestErrFunctionOverflowed", limit))
+        elif plan.run.state_bytes + sum(len(step.memo) for step in plan.saved) > settings.state_bytes:
+            limit = f"The function run exceeded the state size limit of {settings.state_bytes} bytes."
+            plan.outcome = failure(OpError("InngestErrStateOverflowed", limit))
+
+
+_HANDLERS = {
+    "None": OperationPlanner._none,
+    "DiscoveryRequest": OperationPlanner._discovery_request,
+    "StepRun": OperationPlanner._step_run,
+    "Step": OperationPlanner._step,
+    "StepError": OperationPlanner._step_error,
+    "StepFailed": OperationPlanner._step_failed,
+    "StepPlanned": OperationPlanner._step_planned,
+    "Sleep": OperationPlanner._sleep,
+    "WaitForEvent": OperationPlanner._wait_for_event,
+    "WaitForSignal": OperationPlanner._wait_for_signal,
+    "InvokeFunction": OperationPlanner._invoke,
+    "Gateway": OperationPlanner._request,
+    "AIGateway": OperationPlanner._request,
+    "RunComplete": OperationPlanner._run_complete,
+}

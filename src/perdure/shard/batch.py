@@ -1,0 +1,125 @@
+"""The open batch: what has been decided and is not committed yet.
+
+Runs and items are noted as touched, and turned into rows when the batch is sealed, so that several decisions about one run cost
+one row. Effects are kept in the order of the decisions, and leave only when the batch is on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from perdure.core.model import Item, Run, Wait
+from perdure.shard.changes import Changes
+from perdure.shard.rows import ItemRow, RunRow, WaitRow
+
+if TYPE_CHECKING:
+    from perdure.shard.commands import Command
+
+_json = msgspec.json.Encoder()
+
+
+class Batch:
+    """Decisions waiting for one commit. `number` rises by one with each batch of an epoch."""
+
+    __slots__ = ("changes", "commands", "effects", "items", "number", "payload", "runs")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.changes = Changes(number)
+        self.runs: dict[str, Run] = {}
+        self.items: dict[tuple[str, int], tuple[str, Item]] = {}
+        self.effects: list[Callable[[], None]] = []
+        self.commands: list[Command] = []
+        self.payload = 0
+
+    def touch_run(self, run: Run) -> None:
+        """The run's own row has changed."""
+        run.commit = self.number
+        self.runs[run.id] = run
+
+    def put_item(self, run: Run, item: Item) -> None:
+        """An item was added or changed."""
+        run.commit = self.number
+        key = (run.id, item.n)
+        self.items[key] = (run.function_id, item)
+        self.changes.items.pop(key, None)
+
+    def drop_item(self, run: Run, n: int) -> None:
+        """An item is gone."""
+        run.commit = self.number
+        key = (run.id, n)
+        self.items.pop(key, None)
+        self.changes.items[key] = None
+
+    def put_wait(self, run: Run, wait: Wait) -> None:
+        """A wait was added."""
+        run.commit = self.number
+        self.changes.waits[(run.id, wait.n)] = WaitRow(
+            run.id, wait.n, wait.kind, wait.event, wait.path, wait.value, wait.expression, wait.since
+        )
+
+    def drop_wait(self, run: Run, n: int) -> None:
+        """A wait is gone."""
+        run.commit = self.number
+        self.changes.waits[(run.id, n)] = None
+
+    def empty(self) -> bool:
+        """Whether there is nothing to commit and nothing to release."""
+        return not (self.effects or self.runs or self.items or self.changes.size())
+
+    def writes(self) -> bool:
+        """Whether there is anything to commit."""
+        return bool(self.runs or self.items or self.changes.size())
+
+    def seal(self) -> Changes:
+        """Turn what was touched into rows. The batch takes no more decisions after this."""
+        changes = self.changes
+        for run in self.runs.values():
+            changes.runs[run.id] = run_row(run)
+        for key, (function_id, item) in self.items.items():
+            changes.items[key] = item_row(key[0], function_id, item)
+        return changes
+
+
+def run_row(run: Run) -> RunRow:
+    """A run's own row."""
+    return RunRow(
+        run.id,
+        run.function_id,
+        run.status,
+        run.event_ids[0] if run.event_ids else "",
+        _json.encode(run.event_ids).decode(),
+        _json.encode(run.receipts).decode(),
+        run.event_name,
+        run.created_at,
+        run.started_at,
+        run.ended_at,
+        run.version,
+        run.parallel,
+        run.correlation,
+        run.original_run_id,
+        run.output,
+    )
+
+
+def item_row(run_id: str, function_id: str, item: Item) -> ItemRow:
+    """An item's row."""
+    return ItemRow(
+        run_id,
+        item.n,
+        function_id,
+        item.kind,
+        item.step_id,
+        item.name,
+        item.due,
+        item.queued_at,
+        item.attempt,
+        item.generation,
+        item.recoveries,
+        item.in_flight,
+        item.group,
+        item.data,
+    )

@@ -1,0 +1,181 @@
+"""What can be asked of a shard.
+
+A command from outside carries a future that is answered after the commit of what it caused. Commands are decided again, as
+they are, when the batch they were decided in turns out void: whatever they need to be recognised then (ids, receipts) is given
+to them before the first decision.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from perdure.core.functions import Function
+from perdure.protocol.calls import CallAnswer, CallFailure
+from perdure.protocol.events import IncomingEvent
+from perdure.protocol.registration import Registration
+from perdure.protocol.ops import Op
+from perdure.shard.rows import AppRow, EventRow
+
+
+@dataclass(slots=True, eq=False)
+class Command:
+    """Root of all commands. `future` is answered when its outcome is on disk; `failed` counts decisions that raised."""
+
+    future: asyncio.Future[object] | None = None
+    failed: int = 0
+    redo: bool = False
+    """Whether it was decided before in a batch that is void now."""
+
+    @property
+    def run_id(self) -> str | None:
+        """The run it is about, if it is about one."""
+        return None
+
+    def cost(self) -> int:
+        """Roughly how many bytes it holds."""
+        return 256
+
+
+@dataclass(slots=True, eq=False)
+class ReceiveEvents(Command):
+    """Store events and match them. The answer is None; ids were given before.
+
+    `receipts` holds the receipt of each event once the shard has drained the command. `target` names the one function that an
+    invocation is for.
+    """
+
+    events: list[IncomingEvent] = field(default_factory=list)
+    received_at: int = 0
+    internal: bool = False
+    target: str | None = None
+    receipts: list[int] = field(default_factory=list)
+    landed: bool = False
+    """Whether it turned out to be on disk already, although its commit seemed to fail."""
+    matches: list[EventMatch] = field(default_factory=list)
+
+    def cost(self) -> int:
+        """Size of the bodies."""
+        return sum(len(event.body) for event in self.events) + 256
+
+
+@dataclass(slots=True, eq=False)
+class ContinueEvent(Command):
+    """Go on matching an event that is stored already: from its triggers (`stage` 0), or with waits after `after`."""
+
+    receipt: int = 0
+    stage: int = 0
+    after: tuple[str, str, int] = ("", "", 0)
+    event: EventRow | None = None
+    match: EventMatch | None = None
+
+
+@dataclass(slots=True, eq=False)
+class EventMatch:
+    """What the store was asked about one event: functions it starts, and waits it may end."""
+
+    functions: list[Function] = field(default_factory=list)
+    taken: set[str] = field(default_factory=set)
+    """Ids of functions that have run for it already."""
+    waits: list[tuple[str, int]] = field(default_factory=list)
+    more: tuple[str, str, int] | None = None
+    """Path, run id and n from where to go on, if not all waits were found."""
+
+
+@dataclass(slots=True, eq=False)
+class CallEnded(Command):
+    """A call to an app, or a request for a run, has ended."""
+
+    run: str = ""
+    n: int = 0
+    generation: int = 0
+    result: CallAnswer | CallFailure | None = None
+    signals: dict[str, tuple[str, int] | None] | None = None
+    """Who waits for the signals that the answer names, once the store was asked."""
+
+    @property
+    def run_id(self) -> str | None:
+        return self.run
+
+    def cost(self) -> int:
+        """Size of the answer."""
+        return 256 + (len(self.result.body) if isinstance(self.result, CallAnswer) else 0)
+
+
+@dataclass(slots=True, eq=False)
+class Checkpoint(Command):
+    """A running call posts finished steps. The answer is None, or a `RequestError` is raised."""
+
+    run: str = ""
+    n: int = 0
+    generation: int | None = None
+    ops: list[Op] = field(default_factory=list)
+
+    @property
+    def run_id(self) -> str | None:
+        return self.run
+
+    def cost(self) -> int:
+        """Size of the step results."""
+        return 256 + sum(len(op.data) for op in self.ops)
+
+
+@dataclass(slots=True, eq=False)
+class CancelRun(Command):
+    """Cancel a run. The answer is its status before, or None if it is unknown."""
+
+    run: str = ""
+
+    @property
+    def run_id(self) -> str | None:
+        return self.run
+
+
+@dataclass(slots=True, eq=False)
+class SendSignal(Command):
+    """Give a signal to its waiter. The answer is the run's id, or None if nobody waits. `data` is raw JSON."""
+
+    signal: str = ""
+    data: bytes = b"null"
+    holder: tuple[str, int] | None = None
+    looked: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class RegisterApp(Command):
+    """Take in an app's registration. The answer is a `Registered`."""
+
+    registration: Registration | None = None
+    method: str = "SERVE"
+
+
+@dataclass(slots=True, eq=False)
+class PutApp(Command):
+    """Store an app's own row, as after a failed sync. The answer is None."""
+
+    app: AppRow | None = None
+
+
+@dataclass(slots=True, eq=False)
+class RemoveApp(Command):
+    """Archive an app and its functions. The answer says whether it was known."""
+
+    app_id: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class OverrideLimits(Command):
+    """Set (or with None remove) the limits of steps and state of one function. The answer says whether it was found."""
+
+    slug: str = ""
+    steps: int | None = None
+    state_bytes: int | None = None
+    change: str = ""
+
+
+@dataclass(slots=True, frozen=True)
+class Registered:
+    """Outcome of a registration."""
+
+    app_id: str
+    modified: bool

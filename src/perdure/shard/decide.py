@@ -1,0 +1,305 @@
+"""One function for each command: what it changes, by the state in memory at this moment.
+
+Each runs to its end without waiting. It first finds out what follows (planning, which may raise and has changed nothing by then),
+and then applies it. Answers to the caller are effects of the batch: they leave after the commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+
+from perdure.core import planning
+from perdure.core.functions import Function
+from perdure.core.model import Item, ItemKind, Run
+from perdure.core.operations import SIGNAL_EVENT, SIGNAL_PATH
+from perdure.core.plan import Context, Plan
+from perdure.core.requests import read_request_answer
+from perdure.errors import RequestError
+from perdure.protocol.ids import app_uuid, function_uuid
+from perdure.protocol.memos import signal_memo
+from perdure.protocol.op_options import signal_options
+from perdure.protocol.replies import OpsReply, read_reply
+from perdure.shard import commands as c
+from perdure.shard.rows import AppRow, FunctionRow
+from perdure.shard.state import State
+
+
+def answer(state: State, command: c.Command, value: object) -> None:
+    """Answer the caller once the batch is committed."""
+    if command.future is not None:
+        state.batch.effects.append(partial(_set_result, command.future, value))
+
+
+def refuse(state: State, command: c.Command, error: Exception) -> None:
+    """Tell the caller, once the batch is committed, that it cannot be done."""
+    if command.future is not None:
+        state.batch.effects.append(partial(_set_exception, command.future, error))
+
+
+def _set_result(future: asyncio.Future[object], value: object) -> None:
+    if not future.done():
+        future.set_result(value)
+
+
+def _set_exception(future: asyncio.Future[object], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)
+
+
+def context(state: State, run: Run, signals: dict[str, tuple[str, int] | None] | None = None) -> Context:
+    """What planning needs to know about the shard now."""
+    function = state.functions.by_id.get(run.function_id)
+
+    def find(name: str) -> str | None:
+        found = state.functions.find(name)
+        return None if found is None else found.id
+
+    return Context(
+        state.now,
+        state.next_receipt - 1,
+        function.attempts if function is not None else 1,
+        state.settings_for(run),
+        find,
+        lambda: int.from_bytes(state.entropy(4)) / 2**32,
+        signals or {},
+    )
+
+
+def call_ended(state: State, command: c.CallEnded) -> None:
+    """The answer of an app, or of the world for a request, unless it is for an older call than the newest."""
+    run = state.memory.get(command.run)
+    item = run.items.get(command.n) if run is not None else None
+    result = command.result
+    if run is None or item is None or result is None:
+        return
+    if not item.in_flight or item.generation != command.generation:
+        return
+    if item.kind is ItemKind.REQUEST:
+        state.apply(_plan_request(state, run, item, command))
+        return
+    status = getattr(result, "status", 0)
+    reply = read_reply(result, state.now, state.settings.steps_per_run)
+    signals = dict(command.signals or {})
+    for name in signal_names(reply):
+        signals[name] = signal_holder(state, name, signals.get(name))
+    plan = planning.plan_reply(run, item, reply, status, context(state, run, signals))
+    state.apply(plan)
+
+
+def signal_names(reply: object) -> list[str]:
+    """The signals that the operations of an answer wait for."""
+    if not isinstance(reply, OpsReply):
+        return []
+    return [signal_options(op, 0).signal for op in reply.ops if op.op == "WaitForSignal"]
+
+
+def signal_holder(state: State, name: str, read: tuple[str, int] | None) -> tuple[str, int] | None:
+    """Who waits for a signal now: memory knows best of runs in memory, `read` is what the store said of others."""
+    in_memory = state.memory.waits_in_memory(SIGNAL_EVENT, SIGNAL_PATH, name)
+    if in_memory:
+        return min(in_memory)
+    if read is None:
+        return None
+    run = state.memory.get(read[0])
+    return read if run is not None and read[1] in run.waits else None
+
+
+def _plan_request(state: State, run: Run, item: Item, command: c.CallEnded) -> Plan:
+    assert item.data is not None and command.result is not None
+    op = "Gateway" if item.data.startswith(b'{"op":"Gateway"') else "AIGateway"
+    url = getattr(command.result, "url", "")
+    outcome = read_request_answer(op, url, command.result)
+    rules = context(state, run)
+    if outcome.error is not None and item.attempt + 1 < rules.attempts:
+        return planning.plan_request_retry(run, item, outcome.error, rules)
+    return planning.plan_request_answer(run, item, outcome.memo, op, state.now, outcome.error is not None)
+
+
+def checkpoint(state: State, command: c.Checkpoint) -> None:
+    """Record steps that a running call posts; refuse them if another call has taken over."""
+    run = state.memory.get(command.run)
+    refusal = _refusal(run, command)
+    if refusal is not None or run is None:
+        refuse(state, command, refusal or RequestError(400, "run not found in state store"))
+        return
+    item = run.items[command.n]
+    plan = planning.plan_checkpoint(run, item, command.ops, context(state, run))
+    state.apply(plan)
+    if plan.outcome is not None and plan.outcome.error is not None:
+        refuse(state, command, RequestError(413, plan.outcome.error.message, data={"run_id": run.id}))
+    else:
+        answer(state, command, None)
+
+
+def _refusal(run: Run | None, command: c.Checkpoint) -> RequestError | None:
+    data = {"run_id": command.run}
+    if run is None:
+        return RequestError(400, "run not found in state store", data=data)
+    if run.status.ended:
+        return RequestError(409, f"stale dispatch: the run has ended ({run.status.value})", data=data)
+    item = run.items.get(command.n)
+    if item is None:
+        return RequestError(409, "stale dispatch: queue item not found", data=data)
+    if not item.in_flight or (command.generation is not None and command.generation != item.generation):
+        message = (
+            f"stale dispatch: dispatch generation {command.generation} does not match "
+            f"queue item generation {item.generation}"
+        )
+        return RequestError(409, message, data=data)
+    for op in command.ops:
+        if not planning.checkpointable(op):
+            return RequestError(400, f"cannot checkpoint async steps: {op.op}", data=data)
+    return None
+
+
+def cancel_run(state: State, command: c.CancelRun) -> None:
+    """Cancel a run, unless it has ended. The caller learns its status before."""
+    run = state.memory.get(command.run)
+    if run is None:
+        answer(state, command, None)
+        return
+    before = run.status
+    if not before.ended:
+        state.apply(planning.plan_cancel(run, state.now))
+    answer(state, command, before)
+
+
+def send_signal(state: State, command: c.SendSignal) -> None:
+    """Give a signal to the run that waits for it."""
+    holder = signal_holder(state, command.signal, command.holder)
+    run = state.memory.get(holder[0]) if holder is not None else None
+    if run is None or holder is None:
+        answer(state, command, None)
+        return
+    memo = signal_memo(command.signal, command.data)
+    state.apply(planning.plan_match(run, run.waits[holder[1]], memo, "", state.now))
+    answer(state, command, run.id)
+
+
+def register_app(state: State, command: c.RegisterApp) -> None:
+    """Take in an app's functions; those that it no longer has are archived, and start no more runs."""
+    registration = command.registration
+    assert registration is not None
+    app_id = app_uuid(registration.app_name)
+    known = state.apps.get(app_id)
+    modified = known is None or known.checksum != registration.checksum or known.archived_at is not None
+    _take_url(state, app_id, registration.url)
+    error = "" if registration.functions else "No functions registered within your app"
+    state.put_app(
+        AppRow(
+            app_id,
+            registration.app_name,
+            registration.url,
+            registration.sdk,
+            registration.framework or "",
+            registration.app_version or "",
+            command.method,
+            registration.checksum,
+            error,
+            known.created_at if known else state.now,
+            state.now,
+            None,
+        )
+    )
+    if modified:
+        _put_functions(state, app_id, command)
+    answer(state, command, c.Registered(app_id, modified))
+
+
+def _take_url(state: State, app_id: str, url: str) -> None:
+    """Of two apps with one URL the newer stays; a row that only knew the URL goes."""
+    for other in list(state.apps.values()):
+        if other.id == app_id or other.url != url or other.archived_at is not None:
+            continue
+        if other.name:
+            archive_app(state, other.id)
+        else:
+            del state.apps[other.id]
+            state.batch.changes.apps[other.id] = None
+
+
+def _put_functions(state: State, app_id: str, command: c.RegisterApp) -> None:
+    registration = command.registration
+    assert registration is not None
+    changed: list[Function] = []
+    kept: set[str] = set()
+    for config in registration.functions:
+        function_id = function_uuid(registration.app_name, config.id)
+        kept.add(function_id)
+        known = state.function_rows.get(function_id)
+        row = FunctionRow(
+            function_id,
+            app_id,
+            config.id,
+            config.name,
+            config.raw,
+            known.created_at if known else state.now,
+            None,
+        )
+        function = Function(function_id, app_id, config, state.settings)
+        state.put_function(function, row)
+        changed.append(function)
+        state.queue(function_id, fresh=known is None).gate = state.gate(app_id)
+    for row in list(state.function_rows.values()):
+        if row.app_id == app_id and row.id not in kept and row.archived_at is None:
+            changed.append(_archive_function(state, row))
+    state.functions.put_all(changed)
+
+
+def _archive_function(state: State, row: FunctionRow) -> Function:
+    function = state.functions.by_id[row.id]
+    function.archived = True
+    state.put_function(function, row._replace(archived_at=state.now))
+    return function
+
+
+def archive_app(state: State, app_id: str) -> bool:
+    """Archive an app and its functions. False if it is unknown or archived already."""
+    app = state.apps.get(app_id)
+    if app is None or app.archived_at is not None:
+        return False
+    state.put_app(app._replace(archived_at=state.now))
+    rows = [row for row in state.function_rows.values() if row.app_id == app_id and row.archived_at is None]
+    state.functions.put_all([_archive_function(state, row) for row in rows])
+    return True
+
+
+def remove_app(state: State, command: c.RemoveApp) -> None:
+    """Archive an app at the caller's wish."""
+    answer(state, command, archive_app(state, command.app_id))
+
+
+def put_app(state: State, command: c.PutApp) -> None:
+    """Store an app's row as the caller has composed it."""
+    assert command.app is not None
+    state.put_app(command.app)
+    answer(state, command, None)
+
+
+def override_limits(state: State, command: c.OverrideLimits) -> None:
+    """Set or remove limits of one function (kept in memory only: they are a help for tests)."""
+    if state.functions.find(command.slug) is None:
+        answer(state, command, False)
+        return
+    limits = state.limits.setdefault(command.slug, {})
+    for name, value in (("steps_per_run", command.steps), ("state_bytes", command.state_bytes)):
+        if name == command.change and value is None:
+            limits.pop(name, None)
+        elif value is not None:
+            limits[name] = value
+    answer(state, command, True)
+
+
+SIMPLE: dict[type[c.Command], Callable[[State, c.Command], None]] = {
+    c.Checkpoint: checkpoint,  # type: ignore[dict-item]
+    c.CancelRun: cancel_run,  # type: ignore[dict-item]
+    c.SendSignal: send_signal,  # type: ignore[dict-item]
+    c.RegisterApp: register_app,  # type: ignore[dict-item]
+    c.PutApp: put_app,  # type: ignore[dict-item]
+    c.RemoveApp: remove_app,  # type: ignore[dict-item]
+    c.OverrideLimits: override_limits,  # type: ignore[dict-item]
+    c.CallEnded: call_ended,  # type: ignore[dict-item]
+}
+"""Commands that are decided by one function once their run is in memory."""

@@ -1,0 +1,337 @@
+"""Reading what commands need and memory does not hold.
+
+A command whose state is in memory is decided at once. Another steps aside while the store is read, and comes back when the read
+is done; what other commands ask for in the same round shares the read. For one run, order is kept: while its read is under way,
+later commands about it line up behind the first.
+
+See `shard.memory` for why a read can be trusted although batches are decided and committed while it runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+
+from perdure.core.model import Run
+from perdure.core.operations import SIGNAL_EVENT, SIGNAL_PATH
+from perdure.shard.commands import CallEnded, Command, ContinueEvent, EventMatch, ReceiveEvents, SendSignal
+from perdure.shard.matching import WAITS_AT_ONCE, ParsedEvent, Question, ask
+from perdure.shard.memory import run_from_rows
+from perdure.shard.ports import Store
+from perdure.shard.queues import WINDOW, FunctionQueue
+from perdure.shard.rows import EventRow, ItemRef, WaitLookup, WaitRef
+from perdure.shard.state import State
+
+FOREVER = (1 << 62) - 1
+
+
+class Loads:
+    """The reads of one epoch. `give_back` puts commands that are ready at the head of the line."""
+
+    def __init__(
+        self,
+        shard: int,
+        store: Store,
+        state: State,
+        give_back: Callable[[list[Command]], None],
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        self._shard = shard
+        self._store = store
+        self._state = state
+        self._give_back = give_back
+        self._failed = failed
+        self._tasks: dict[asyncio.Task[None], Sequence[Command]] = {}
+        self._asking: list[tuple[Command, list[Question]]] = []
+        self._signals: list[tuple[Command, list[str]]] = []
+        self._wanted: dict[str, list[Command]] = {}
+        self._refs: dict[str, list[tuple[FunctionQueue, ItemRef]]] = {}
+        self._under_way: set[str] = set()
+        self._pins: dict[int, list[str]] = {}
+        self._redone: list[ReceiveEvents] = []
+
+    # Asking
+
+    def prepare_event(self, command: ReceiveEvents | ContinueEvent) -> bool:
+        """Find out what an event meets. False if the store must be read first; the command then comes back by itself."""
+        if isinstance(command, ReceiveEvents):
+            if command.redo:
+                command.redo = False
+                self._redone.append(command)
+                return False
+            questions = [
+                ask(self._state, event.name, event.id, ParsedEvent(event.body), command.target)
+                for event in command.events
+            ]
+            command.matches = [question.match for question in questions]
+        else:
+            if command.event is None:
+                self._asking.append((command, []))
+                return False
+            row = command.event
+            question = ask(
+                self._state, row.name, row.id, ParsedEvent(row.body), None, command.after, command.stage == 0
+            )
+            command.match = question.match
+            questions = [question]
+        if any(question.keys or question.lookups for question in questions):
+            self._asking.append((command, questions))
+            return False
+        return True
+
+    def prepare_signals(self, command: CallEnded | SendSignal, names: list[str]) -> bool:
+        """Find out who waits for these signals. False if the store must be read first."""
+        if not self._state.memory.wait_counts.get(SIGNAL_EVENT):
+            if isinstance(command, CallEnded):
+                command.signals = {}
+            else:
+                command.looked = True
+            return True
+        self._signals.append((command, names))
+        return False
+
+    def want_run(self, run_id: str, command: Command) -> None:
+        """Read a run for a command, which comes back when it is there (or known not to exist)."""
+        self._wanted.setdefault(run_id, []).append(command)
+
+    def lined_up(self, run_id: str) -> bool:
+        """Whether commands about this run wait for a read."""
+        return run_id in self._wanted
+
+    def want_run_for(self, queue: FunctionQueue, ref: ItemRef) -> None:
+        """Read a run for an item that is due; the reference goes back into its queue then."""
+        queue.loading += 1
+        self._refs.setdefault(ref.run_id, []).append((queue, ref))
+
+    def window(self, queue: FunctionQueue) -> None:
+        """Read on in a queue."""
+        queue.reading = True
+        self._start(self._load_window(queue))
+
+    def flush(self) -> None:
+        """Start the reads of this round."""
+        if self._redone:
+            redone, self._redone = self._redone, []
+            self._start(self._check_landed(redone), redone)
+        if self._asking:
+            asking, self._asking = self._asking, []
+            self._start(self._load_matches(asking), [command for command, _ in asking])
+        if self._signals:
+            signals, self._signals = self._signals, []
+            self._start(self._load_signals(signals), [command for command, _ in signals])
+        wanted = [run_id for run_id in (*self._wanted, *self._refs) if run_id not in self._under_way]
+        if wanted:
+            self._under_way.update(wanted)
+            self._start(self._load_runs(list(dict.fromkeys(wanted))))
+
+    def release(self, command: Command) -> None:
+        """The command has been decided: runs kept in memory for it may leave."""
+        for run_id in self._pins.pop(id(command), ()):
+            self._state.memory.unpin(run_id)
+
+    def waiting(self) -> list[Command]:
+        """All commands that wait for reads, for a reload."""
+        found: list[Command] = [command for command, _ in self._asking]
+        found += [command for command, _ in self._signals]
+        found += self._redone
+        for commands in self._wanted.values():
+            found += commands
+        for commands in self._tasks.values():
+            found += commands
+        return found
+
+    async def close(self) -> None:
+        """Give up what is under way."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # Reading
+
+    def _start(self, work: Coroutine[None, None, None], commands: Sequence[Command] = ()) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks[task] = commands
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(task, None)
+        if not task.cancelled():
+            error = task.exception()
+            if error is not None:
+                self._failed(error)
+
+    async def _check_landed(self, commands: list[ReceiveEvents]) -> None:
+        """Commands of a void batch: did its commit reach the disk after all? Receipts and ids tell."""
+        receipts = [receipt for command in commands for receipt in command.receipts]
+        stored = await self._store.load_events(self._shard, receipts) if receipts else {}
+        for command in commands:
+            row = stored.get(command.receipts[0]) if command.receipts else None
+            command.landed = row is not None and row.internal_id == command.events[0].internal_id
+            if not command.landed:
+                command.receipts = []
+        self._give_back(list(commands))
+
+    async def _load_matches(self, asking: list[tuple[Command, list[Question]]]) -> None:
+        state, memory = self._state, self._state.memory
+        read = memory.begin_read()
+        try:
+            unread = [c.receipt for c, _ in asking if isinstance(c, ContinueEvent) and c.event is None]
+            if unread:
+                rows = await self._store.load_events(self._shard, unread)
+                asking = [
+                    (c, self._ask_again(c, rows) if not questions else questions) for c, questions in asking
+                ]
+            keys = [key for _, questions in asking for question in questions for key in question.keys]
+            taken = await self._store.find_dedupe(self._shard, keys, state.now) if keys else {}
+            lookups = [
+                lookup for _, questions in asking for question in questions for lookup in question.lookups
+            ]
+            refs = await self._store.find_waits(self._shard, lookups, WAITS_AT_ONCE) if lookups else []
+            self._answer(asking, taken, lookups, refs)
+            await self._load_missing(
+                [run_id for command, _ in asking for run_id in self._pins.get(id(command), ())]
+            )
+        finally:
+            memory.end_read(read)
+        self._give_back([command for command, _ in asking])
+
+    def _ask_again(self, command: Command, rows: dict[int, EventRow]) -> list[Question]:
+        assert isinstance(command, ContinueEvent)
+        command.event = row = rows.get(command.receipt)
+        if row is None:
+            return []
+        question = ask(
+            self._state, row.name, row.id, ParsedEvent(row.body), None, command.after, command.stage == 0
+        )
+        command.match = question.match
+        return [question]
+
+    def _answer(
+        self,
+        asking: list[tuple[Command, list[Question]]],
+        taken: dict[tuple[str, str], str],
+        lookups: list[WaitLookup],
+        refs: list[WaitRef],
+    ) -> None:
+        """Give each question its answers; what memory knows of runs in memory wins over what was read."""
+        memory = self._state.memory
+        found: dict[int, list[WaitRef]] = {}
+        for ref in refs:
+            found.setdefault(ref.lookup, []).append(ref)
+        at = 0
+        for command, questions in asking:
+            for question in questions:
+                match = question.match
+                match.taken = {key[0] for key in question.keys if key in taken}
+                for lookup in question.lookups:
+                    page = found.get(at, [])
+                    at += 1
+                    if match.more is not None:
+                        continue
+                    self._take_page(match, lookup, page)
+                for run_id, _ in match.waits:
+                    self._pin(command, run_id)
+
+    def _take_page(self, match: EventMatch, lookup: WaitLookup, page: list[WaitRef]) -> None:
+        """Join a page of stored waits with those in memory, in their order, and cut it where the next page begins."""
+        memory = self._state.memory
+        places = {(ref.run_id, ref.n) for ref in page if ref.run_id not in memory.runs}
+        in_memory = memory.waits_in_memory(lookup.event, lookup.path, lookup.value)
+        places.update(place for place in in_memory if place > lookup.after)
+        waits = sorted(places)
+        more = None
+        if len(page) >= WAITS_AT_ONCE:
+            more = (page[-1].run_id, page[-1].n)
+            waits = [place for place in waits if place <= more]
+        if len(waits) > WAITS_AT_ONCE:
+            del waits[WAITS_AT_ONCE:]
+            more = waits[-1]
+        match.waits += waits
+        if more is not None:
+            match.more = (lookup.path, *more)
+
+    def _pin(self, command: Command, run_id: str) -> None:
+        """Keep a run in memory until the command is decided."""
+        self._pins.setdefault(id(command), []).append(run_id)
+        self._state.memory.pin(run_id)
+
+    async def _load_missing(self, run_ids: Sequence[str]) -> None:
+        """Read the runs among these that are not in memory."""
+        memory = self._state.memory
+        missing = [run_id for run_id in dict.fromkeys(run_ids) if run_id not in memory.runs]
+        if missing:
+            stored = await self._store.load_runs(self._shard, missing)
+            for run_id, rows in stored.items():
+                if run_id not in memory.runs:
+                    memory.add(run_from_rows(rows))
+
+    async def _load_signals(self, asking: list[tuple[Command, list[str]]]) -> None:
+        memory = self._state.memory
+        read = memory.begin_read()
+        try:
+            names = list(dict.fromkeys(name for _, wanted in asking for name in wanted))
+            lookups = [WaitLookup(SIGNAL_EVENT, SIGNAL_PATH, name) for name in names]
+            refs = await self._store.find_waits(self._shard, lookups, 1)
+            holders: dict[str, tuple[str, int] | None] = dict.fromkeys(names)
+            for ref in refs:
+                if ref.run_id not in memory.runs:
+                    holders[names[ref.lookup]] = (ref.run_id, ref.n)
+            for command, wanted in asking:
+                for name in wanted:
+                    holder = holders[name]
+                    if holder is not None:
+                        self._pin(command, holder[0])
+            await self._load_missing([holder[0] for holder in holders.values() if holder is not None])
+        finally:
+            memory.end_read(read)
+        for command, wanted in asking:
+            if isinstance(command, CallEnded):
+                command.signals = {name: holders[name] for name in wanted}
+            elif isinstance(command, SendSignal):
+                command.holder, command.looked = holders[command.signal], True
+        self._give_back([command for command, _ in asking])
+
+    async def _load_runs(self, run_ids: list[str]) -> None:
+        state, memory = self._state, self._state.memory
+        read = memory.begin_read()
+        try:
+            stored = await self._store.load_runs(self._shard, run_ids)
+            ready: list[Command] = []
+            for run_id in run_ids:
+                self._under_way.discard(run_id)
+                if run_id in stored:
+                    self._take_in(run_id, run_from_rows(stored[run_id]))
+                ready += self._wanted.pop(run_id, [])
+                for queue, ref in self._refs.pop(run_id, ()):
+                    queue.loading -= 1
+                    if run_id in memory.runs:
+                        queue.put_back(ref)
+                        state.queues.look(queue, state.now)
+                for command in ready:
+                    if command.run_id == run_id:
+                        self._pin(command, run_id)
+        finally:
+            memory.end_read(read)
+        self._give_back(ready)
+
+    def _take_in(self, run_id: str, run: Run) -> None:
+        known = self._state.memory.runs.get(run_id)
+        if known is None:
+            self._state.memory.add(run)
+        elif not known.memos_resident:
+            memos = {step.id: step.memo for step in run.steps.values() if step.memo is not None}
+            if len(memos) == len(run.steps) and all(step_id in memos for step_id in known.steps):
+                self._state.memory.take_memos(known, memos)
+
+    async def _load_window(self, queue: FunctionQueue) -> None:
+        state = self._state
+        read = state.memory.begin_read()
+        snapshot = state.memory.snapshot(read)
+        try:
+            refs = await self._store.load_queue(self._shard, queue.function_id, queue.edge, FOREVER, WINDOW)
+            queue.take_window(refs, snapshot, WINDOW)
+        finally:
+            state.memory.end_read(read)
+        state.queues.look(queue, state.now)
+        self._give_back([])

@@ -1,0 +1,183 @@
+"""What an event meets: functions that it starts, and waits that it ends.
+
+Both take two moments. `prepare` looks at the event and says what must be asked of the store: which (function, key) pairs have
+run already, and which waits stand under the event's name and values. `decide` then acts on the answers, by the state in
+memory at that time: a wait that is gone is passed over, and so is one that began after the event was received.
+
+Waits are found by equality. For each path that any wait for this event name uses, the event's own value there is one lookup; waits
+without an equality are found by the empty path. The full expression is tried on what was found, and only on that.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+
+from perdure.core.expressions import compile_expression, equality_value
+from perdure.core.functions import Function
+from perdure.core.model import Run, Wait, WaitKind
+from perdure.core.planning import plan_match
+from perdure.errors import ExpressionError
+from perdure.protocol.events import IncomingEvent
+from perdure.protocol.memos import data_memo, plain_error_memo
+from perdure.shard.commands import ContinueEvent, EventMatch, ReceiveEvents
+from perdure.shard.rows import EventRow, OutboxRow, WaitLookup
+from perdure.shard.state import State
+
+log = logging.getLogger("perdure.shard")
+
+WAITS_AT_ONCE = 500
+"""Waits of one event that one decision looks at; more are taken by further decisions, between others."""
+
+
+class Question(msgspec.Struct):
+    """What must be asked of the store about one event."""
+
+    match: EventMatch
+    keys: list[tuple[str, str]]
+    lookups: list[WaitLookup]
+
+
+class ParsedEvent:
+    """An event that is decoded when something first needs its values, and then once."""
+
+    __slots__ = ("_value", "body")
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+        self._value: dict[str, object] | None = None
+
+    def value(self) -> dict[str, object]:
+        """The event as expressions see it."""
+        if self._value is None:
+            self._value = msgspec.json.decode(self.body, type=dict[str, object])
+        return self._value
+
+
+def ask(
+    state: State,
+    name: str,
+    event_id: str,
+    parsed: ParsedEvent,
+    target: str | None,
+    after: tuple[str, str, int] = ("", "", 0),
+    with_triggers: bool = True,
+) -> Question:
+    """What must be asked of the store about an event. `after` (path, run id, n) goes on behind an earlier page of waits."""
+    match = EventMatch()
+    keys: list[tuple[str, str]] = []
+    functions = state.functions
+    if target is not None:
+        function = functions.find(target)
+        if function is not None:
+            match.functions = [function]
+    elif with_triggers and functions.has_triggers(name):
+        match.functions = functions.started_by(name, parsed.value() if functions.needs_body(name) else None)
+        keys = [(function.id, event_id) for function in match.functions]
+    return Question(match, keys, _lookups(state, name, parsed, after))
+
+
+def _lookups(state: State, name: str, parsed: ParsedEvent, after: tuple[str, str, int]) -> list[WaitLookup]:
+    lookups = []
+    for path in sorted(state.memory.wait_counts.get(name, ())):
+        if path < after[0]:
+            continue
+        value = equality_value(parsed.value(), path) if path else ""
+        if value is not None:
+            place = (after[1], after[2]) if path == after[0] else ("", 0)
+            lookups.append(WaitLookup(name, path, value, place))
+    return lookups
+
+
+def decide_received(state: State, command: ReceiveEvents) -> None:
+    """Store the events of a command, start the runs and end the waits that they meet."""
+    for event, receipt, match in zip(command.events, command.receipts, command.matches, strict=True):
+        state.store_event(event, internal=command.internal, receipt=receipt, received_at=command.received_at)
+        _start_runs(state, match, receipt, event, deduplicate=command.target is None)
+        _end_waits(state, match, receipt, event.name, ParsedEvent(event.body), event.internal_id)
+        if match.more is not None:
+            _go_on_later(state, receipt, match.more, state.batch.changes.events[-1])
+
+
+def decide_continued(state: State, command: ContinueEvent) -> None:
+    """Go on with an event that is stored already."""
+    row, match = command.event, command.match
+    if row is None or match is None:
+        state.batch.changes.outbox[command.receipt] = None
+        return
+    if command.stage == 0:
+        event = IncomingEvent(row.internal_id, row.name, row.id, True, row.ts, row.body)
+        _start_runs(state, match, row.receipt, event, deduplicate=True)
+    _end_waits(state, match, row.receipt, row.name, ParsedEvent(row.body), row.internal_id)
+    if match.more is not None:
+        _go_on_later(state, row.receipt, match.more, row)
+    else:
+        state.batch.changes.outbox[row.receipt] = None
+
+
+def _go_on_later(state: State, receipt: int, after: tuple[str, str, int], row: EventRow) -> None:
+    state.batch.changes.outbox[receipt] = OutboxRow(receipt, msgspec.json.encode(after).decode())
+    state.follow_ups.append(ContinueEvent(receipt=receipt, stage=1, after=after, event=row))
+
+
+def _start_runs(
+    state: State, match: EventMatch, receipt: int, event: IncomingEvent, *, deduplicate: bool
+) -> None:
+    for function in match.functions:
+        current: Function | None = state.functions.by_id.get(function.id)
+        if current is None or current.archived:
+            continue
+        if deduplicate and (function.id in match.taken or state.memory.taken(function.id, event.id)):
+            continue
+        run = state.create_run(current, [(receipt, event)])
+        if deduplicate:
+            state.take_key(current, event.id, run)
+
+
+def _end_waits(
+    state: State, match: EventMatch, receipt: int, name: str, parsed: ParsedEvent, internal_id: str
+) -> None:
+    for run_id, n in match.waits:
+        run = state.memory.get(run_id)
+        wait = run.waits.get(n) if run is not None else None
+        if run is None or wait is None or wait.since >= receipt or wait.event != name:
+            continue
+        if wait.kind is WaitKind.INVOKE:
+            memo, failed = _invoke_memo(parsed.body)
+            state.apply(plan_match(run, wait, memo, internal_id, state.now, failed))
+        elif wait.kind is WaitKind.EVENT and _holds(run, wait, parsed):
+            state.apply(plan_match(run, wait, parsed.body, internal_id, state.now))
+
+
+def _holds(run: Run, wait: Wait, parsed: ParsedEvent) -> bool:
+    if wait.expression is None:
+        return True
+    trigger = msgspec.json.decode(run.events[0])
+    try:
+        return compile_expression(wait.expression).is_true({"event": trigger, "async": parsed.value()})
+    except ExpressionError as error:
+        log.info("run %s: expression of its wait for %s failed: %s", run.id, wait.event, error.message)
+        return False
+
+
+class _End(msgspec.Struct):
+    result: msgspec.Raw = msgspec.Raw()
+    error: msgspec.Raw = msgspec.Raw()
+
+
+class _EndEvent(msgspec.Struct):
+    data: _End
+
+
+_END = msgspec.json.Decoder(_EndEvent)
+
+
+def _invoke_memo(body: bytes) -> tuple[bytes, bool]:
+    """What a step that invoked a function gets from the event that tells its end, and whether it is an error."""
+    end = _END.decode(body).data
+    if bytes(end.error):
+        return b'{"error":' + bytes(end.error) + b"}", True
+    if bytes(end.result):
+        return data_memo(bytes(end.result)), False
+    return plain_error_memo("Error", "the invoked function was cancelled"), True

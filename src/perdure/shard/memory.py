@@ -1,0 +1,264 @@
+"""What a shard keeps in memory: a cache of the store, of what is hot.
+
+Runs are the unit. A run in memory is newer than any read of the store, so whatever a read shows about a run that is in memory is
+ignored; that, and the rule below, is all that keeps reads and undecided commits apart.
+
+**A run leaves memory only when every change to it is committed, and no read is under way that began before that commit.**
+Otherwise such a read could bring back what has been consumed, or miss what was added, with nothing left to correct it.
+Reads are therefore registered: each holds the number of the last committed batch when it began.
+
+The same holds for the keys by which a function is run once only: they stay in memory until every read can see them.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+
+import msgspec
+
+from perdure.core.model import Event, Item, ItemKind, Run, RunStatus, Step, Wait, WaitKind
+from perdure.shard.rows import EventRow, ItemRow, StoredRun, WaitRow
+
+MAX_RESIDENT_RUNS = 5_000
+MAX_MEMO_BYTES = 64 * 1024 * 1024
+
+
+class Memory:
+    """Runs in memory, an index of their waits, counts of all waits, and keys taken lately."""
+
+    def __init__(self) -> None:
+        self.runs: OrderedDict[str, Run] = OrderedDict()
+        self.committed = 0
+        self.memo_bytes = 0
+        self.wait_counts: dict[str, dict[str, int]] = {}
+        self._waits: dict[tuple[str, str, str], set[tuple[str, int]]] = {}
+        self._reads: dict[int, int] = {}
+        self._next_read = 0
+        self._taken: dict[tuple[str, str], tuple[str, int]] = {}
+        self._pinned: dict[str, int] = {}
+
+    # Reads
+
+    def begin_read(self) -> int:
+        """Register a read of the store that begins now. End it with `end_read`."""
+        self._next_read += 1
+        self._reads[self._next_read] = self.committed
+        return self._next_read
+
+    def snapshot(self, read: int) -> int:
+        """Number of the last batch that the read is sure to see."""
+        return self._reads[read]
+
+    def end_read(self, read: int) -> None:
+        """The read's result has been taken in, or dropped."""
+        self._reads.pop(read, None)
+
+    def oldest_snapshot(self) -> int:
+        """Every read under way, and every later one, sees all batches up to this number."""
+        return min(self._reads.values(), default=self.committed)
+
+    # Runs
+
+    def get(self, run_id: str) -> Run | None:
+        """The run, if it is in memory; it then counts as used just now."""
+        run = self.runs.get(run_id)
+        if run is not None:
+            self.runs.move_to_end(run_id)
+        return run
+
+    def add(self, run: Run) -> None:
+        """Take in a run that was created or read."""
+        self.runs[run.id] = run
+        self.memo_bytes += run.state_bytes if run.memos_resident else 0
+        for wait in run.waits.values():
+            self._index(run.id, wait)
+
+    def pin(self, run_id: str) -> None:
+        """Keep the run in memory until `unpin`, as often as it was pinned."""
+        self._pinned[run_id] = self._pinned.get(run_id, 0) + 1
+
+    def unpin(self, run_id: str) -> None:
+        """Undo one `pin`."""
+        left = self._pinned.get(run_id, 0) - 1
+        if left > 0:
+            self._pinned[run_id] = left
+        else:
+            self._pinned.pop(run_id, None)
+
+    def _remove(self, run: Run) -> None:
+        del self.runs[run.id]
+        if run.memos_resident:
+            self.memo_bytes -= run.state_bytes
+        for wait in run.waits.values():
+            self._unindex(run.id, wait)
+
+    def forget_ended(self, runs: Iterable[Run]) -> None:
+        """Let go of runs that have ended, as far as the rule allows; the rest goes with `shrink`."""
+        oldest = self.oldest_snapshot()
+        for run in runs:
+            if run.status.ended and self._may_leave(run, oldest) and self.runs.get(run.id) is run:
+                self._remove(run)
+
+    def shrink(self) -> None:
+        """Let go of the runs used longest ago until the bounds hold, as far as the rule allows."""
+        extra = len(self.runs) - MAX_RESIDENT_RUNS
+        if extra <= 0 and self.memo_bytes <= MAX_MEMO_BYTES:
+            return
+        oldest = self.oldest_snapshot()
+        leaving: list[Run] = []
+        looked = 0
+        freed = 0
+        for run in self.runs.values():
+            looked += 1
+            if looked > 2_000 or (extra <= len(leaving) and self.memo_bytes - freed <= MAX_MEMO_BYTES):
+                break
+            if self._may_leave(run, oldest):
+                leaving.append(run)
+                freed += run.state_bytes if run.memos_resident else 0
+        for run in leaving:
+            self._remove(run)
+        if self.memo_bytes > MAX_MEMO_BYTES:
+            self._drop_memos(oldest)
+
+    def _may_leave(self, run: Run, oldest: int) -> bool:
+        return (
+            run.commit <= oldest
+            and run.id not in self._pinned
+            and not any(item.in_flight for item in run.items.values())
+        )
+
+    def _drop_memos(self, oldest: int) -> None:
+        """Let go of the step results of runs that must stay; they are read again when a call needs them."""
+        for run in self.runs.values():
+            if self.memo_bytes <= MAX_MEMO_BYTES:
+                return
+            if run.memos_resident and run.state_bytes and run.commit <= oldest:
+                for step in run.steps.values():
+                    step.memo = None
+                run.memos_resident = False
+                self.memo_bytes -= run.state_bytes
+
+    def take_memos(self, run: Run, memos: dict[str, bytes]) -> None:
+        """Take in step results that were read again."""
+        if run.memos_resident:
+            return
+        for step_id, step in run.steps.items():
+            if step.memo is None:
+                step.memo = memos[step_id]
+        run.memos_resident = True
+        self.memo_bytes += run.state_bytes
+
+    # Waits
+
+    def add_wait(self, run: Run, wait: Wait) -> None:
+        """A wait begins."""
+        run.waits[wait.n] = wait
+        self._index(run.id, wait)
+        paths = self.wait_counts.setdefault(wait.event, {})
+        paths[wait.path] = paths.get(wait.path, 0) + 1
+
+    def drop_wait(self, run: Run, n: int) -> bool:
+        """A wait ends. Says whether there was one."""
+        wait = run.waits.pop(n, None)
+        if wait is None:
+            return False
+        self._unindex(run.id, wait)
+        paths = self.wait_counts[wait.event]
+        paths[wait.path] -= 1
+        if not paths[wait.path]:
+            del paths[wait.path]
+            if not paths:
+                del self.wait_counts[wait.event]
+        return True
+
+    def waits_in_memory(self, event: str, path: str, value: str) -> set[tuple[str, int]]:
+        """(run id, n) of the waits of runs in memory for this event and equality."""
+        return self._waits.get((event, path, value), set())
+
+    def _index(self, run_id: str, wait: Wait) -> None:
+        self._waits.setdefault((wait.event, wait.path, wait.value), set()).add((run_id, wait.n))
+
+    def _unindex(self, run_id: str, wait: Wait) -> None:
+        key = (wait.event, wait.path, wait.value)
+        found = self._waits.get(key)
+        if found is not None:
+            found.discard((run_id, wait.n))
+            if not found:
+                del self._waits[key]
+
+    # Keys that start no second run
+
+    def take_key(self, function_id: str, key: str, run_id: str, batch: int) -> None:
+        """The function has run for this key."""
+        self._taken[(function_id, key)] = (run_id, batch)
+
+    def taken(self, function_id: str, key: str) -> bool:
+        """Whether the key was taken by a batch that some read may not see."""
+        return (function_id, key) in self._taken
+
+    def forget_keys(self) -> None:
+        """Forget keys that every read from now on will see."""
+        oldest = self.oldest_snapshot()
+        for key, (_, batch) in list(self._taken.items()):
+            if batch > oldest:
+                break
+            del self._taken[key]
+
+
+def run_from_rows(stored: StoredRun) -> Run:
+    """A run as it lives in memory, from its rows."""
+    row = stored.run
+    run = Run(
+        row.id,
+        row.function_id,
+        RunStatus(row.status),
+        msgspec.json.decode(row.receipts, type=list[int]),
+        msgspec.json.decode(row.event_ids, type=list[str]),
+        stored.events,
+        row.event_name,
+        row.created_at,
+        row.started_at,
+        row.ended_at,
+        row.version,
+        bool(row.parallel),
+        row.correlation,
+        row.original_run_id,
+        row.output,
+        seq=stored.last_n + 1,
+    )
+    for step, size in zip(stored.steps, stored.sizes, strict=True):
+        run.steps[step.step_id] = Step(
+            step.step_id, step.position, step.name, step.op, step.memo or None, size, step.at
+        )
+        run.state_bytes += size
+    run.memos_resident = all(step.memo is not None for step in run.steps.values())
+    run.items = {item.n: _item(item) for item in stored.items}
+    run.waits = {wait.n: _wait(wait) for wait in stored.waits}
+    return run
+
+
+def _item(row: ItemRow) -> Item:
+    return Item(
+        row.n,
+        ItemKind(row.kind),
+        row.step_id,
+        row.name,
+        row.due,
+        row.queued_at,
+        row.attempt,
+        row.generation,
+        row.recoveries,
+        bool(row.in_flight),
+        row.grp,
+        row.data,
+    )
+
+
+def _wait(row: WaitRow) -> Wait:
+    return Wait(row.n, WaitKind(row.kind), row.event, row.path, row.value, row.expression, row.since)
+
+
+def event_from_row(row: EventRow) -> Event:
+    """An event from its row."""
+    return Event(row.receipt, row.internal_id, row.name, row.id, row.ts, row.received_at, row.body)
