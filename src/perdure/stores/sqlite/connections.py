@@ -14,6 +14,9 @@ WRITER_CACHE_KIB = 8 * 1024
 READER_CACHE_KIB = 2 * 1024
 """Page cache of each reading connection, in KiB."""
 
+LOG_FILE_BYTES = 64 * 1024 * 1024
+"""A log file that has grown beyond this is cut to it when it starts over."""
+
 STATEMENT_CACHE = 256
 """Prepared statements kept by a connection; all statements of the store are fewer."""
 
@@ -30,6 +33,7 @@ def connect_writer(path: Path) -> apsw.Connection:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = OFF")
         connection.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KIB}")
+        connection.execute(f"PRAGMA journal_size_limit = {LOG_FILE_BYTES}")
         connection.wal_autocheckpoint(0)
     except BaseException:
         connection.close()

@@ -26,6 +26,7 @@ import apsw
 from perdure.errors import StoreUnavailable
 from perdure.shard.changes import Changes
 from perdure.shard.rows import EventRow, ItemRef, Recovered, StoredRun, WaitLookup, WaitRef
+from perdure.stores.sqlite.checkpointing import Checkpointer
 from perdure.stores.sqlite.committing import CommitThread
 from perdure.stores.sqlite.connections import connect_reader, connect_writer, explain
 from perdure.stores.sqlite.loading import Loader
@@ -56,6 +57,8 @@ class SqliteStore:
         self._connection = writer
         self._writer = BatchWriter(writer)
         self._loader = Loader(reader)
+        self._checkpointer = Checkpointer(path)
+        self._checkpointer.watch(writer)
         self._thread = CommitThread()
         self._closed = False
 
@@ -81,6 +84,11 @@ class SqliteStore:
                 raise explain(error, path) from error
             raise
 
+    @property
+    def log_bytes(self) -> int:
+        """Size of the write-ahead log, in bytes."""
+        return self._checkpointer.log_bytes
+
     async def claim(self, shard: int) -> int:
         """Become the owner of the shard; give back its new epoch."""
         owner = f"process {os.getpid()}"
@@ -89,7 +97,8 @@ class SqliteStore:
     def commit(self, shard: int, epoch: int, changes: Changes) -> asyncio.Future[None] | None:
         """Write the batch in one durable transaction: at once (None), or in the commit thread (a future)."""
         self._check_open()
-        if self._thread.idle and _is_small(changes):
+        catch_up = self._checkpointer.copied
+        if self._thread.idle and not catch_up and _is_small(changes):
             self._connection.set_busy_timeout(0)
             try:
                 self._writer.write(shard, epoch, changes)
@@ -98,7 +107,10 @@ class SqliteStore:
                 pass
             except apsw.Error as error:
                 raise explain(error, self.path) from error
-        return self._thread.submit(lambda: self._patiently(lambda: self._writer.write(shard, epoch, changes)))
+        done = self._thread.submit(lambda: self._patiently(lambda: self._writer.write(shard, epoch, changes)))
+        if catch_up:
+            self._thread.submit(lambda: self._checkpointer.catch_up(self._connection))
+        return done
 
     def _patiently(self, write: Callable[[], T]) -> T:
         """Run `write` in the commit thread, waiting for locks of other programs."""
@@ -157,6 +169,7 @@ class SqliteStore:
     ) -> dict[tuple[str, str], str]:
         """For those of `keys` (function id, key) that are taken and not expired at `now`: the id of the
         run."""
+        self._writer.now = max(self._writer.now, now)
         return self._load(lambda: self._loader.find_dedupe(shard, keys, now))
 
     async def load_events(self, shard: int, receipts: Sequence[int]) -> dict[int, EventRow]:
@@ -169,6 +182,7 @@ class SqliteStore:
             return
         self._closed = True
         await asyncio.to_thread(self._thread.stop)
+        await asyncio.to_thread(self._checkpointer.stop)
         self._loader.close()
         self._connection.close()
         self._lock.release()

@@ -14,6 +14,18 @@ from perdure.stores.sqlite import statements
 from perdure.stores.sqlite.statements import Table
 
 
+SWEEP_AFTER = 64
+"""Dedupe rows written between two sweeps of expired ones."""
+
+SWEEP_ROWS = 256
+"""Dedupe rows that a sweep looks at: four for each written, so the expired stay a fraction of the living."""
+
+SWEEP = (
+    "SELECT function_id,key,expires_at FROM dedupe WHERE shard=?1 AND (function_id,key)>(?2,?3)"
+    " ORDER BY function_id,key LIMIT ?4"
+)
+
+
 class BatchWriter:
     """Writes batches on a connection of its own. Not to be used from two threads at once.
 
@@ -23,6 +35,10 @@ class BatchWriter:
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
         self._execute = connection.cursor().execute
+        self._dedupe_written = 0
+        self._swept: dict[int, tuple[str, str]] = {}
+        self.now = 0
+        """The latest time, in ms, that anybody asked about; dedupe rows that expired before it may go."""
 
     def claim(self, shard: int, owner: str) -> int:
         """Raise the epoch of the shard and give it back."""
@@ -82,6 +98,10 @@ class BatchWriter:
             self._insert(statements.HISTORY, shard, changes.history)
         if changes.dedupe:
             self._insert(statements.DEDUPE, shard, changes.dedupe)
+            self._dedupe_written += len(changes.dedupe)
+            if self._dedupe_written >= SWEEP_AFTER:
+                self._dedupe_written = 0
+                self._sweep(shard)
         if changes.outbox:
             self._put(statements.OUTBOX, shard, {(receipt,): row for receipt, row in changes.outbox.items()})
         if changes.apps:
@@ -90,6 +110,13 @@ class BatchWriter:
             self._insert(statements.FUNCTIONS, shard, list(changes.functions.values()))
         if changes.quarantine:
             self._insert(statements.QUARANTINE, shard, changes.quarantine)
+
+    def _sweep(self, shard: int) -> None:
+        """Remove expired ones among the next dedupe rows, going round the table in the order of its key."""
+        after = self._swept.get(shard, ("", ""))
+        seen = self._execute(SWEEP, (shard, *after, SWEEP_ROWS)).fetchall()
+        self._swept[shard] = seen[-1][:2] if len(seen) == SWEEP_ROWS else ("", "")
+        self._delete(statements.DEDUPE, shard, [row[:2] for row in seen if row[2] <= self.now])
 
     def _put(self, table: Table, shard: int, rows: Mapping[Any, tuple[Any, ...] | None]) -> None:
         kept = [row for row in rows.values() if row is not None]

@@ -139,7 +139,7 @@ CREATE TABLE history (
     kind TEXT NOT NULL,
     body BLOB NOT NULL,
     PRIMARY KEY (shard, run_id, n)
-) WITHOUT ROWID;
+);
 
 CREATE TABLE outbox (
     shard INTEGER NOT NULL,
