@@ -4,7 +4,7 @@
 #   PORT      where the server listens in `make run`      (8288)
 #   APP_PORT  where the example app listens in `make run` (the first free of the usual ones, from 8000)
 #   PARTS     which parts of the tests to run, such as PARTS="unit repo" (all)
-#   ARGS      passed on to `make bench` and `make sim`
+#   ARGS      more options: of `perdure dev` in `make run`, and of `make bench` and `make sim`
 
 PYTHON ?= python3
 PORT ?= 8288
@@ -35,7 +35,7 @@ python:
 
 run: python
 	@$(PYTHON) scripts/environment.py run
-	@exec $(VENV_PYTHON) scripts/run_example.py --port "$(PORT)" $(if $(APP_PORT),--app-port "$(APP_PORT)")
+	@exec $(VENV_PYTHON) scripts/run_example.py --port "$(PORT)" $(if $(APP_PORT),--app-port "$(APP_PORT)") $(ARGS)
 
 test: python
 	@$(PYTHON) scripts/environment.py test

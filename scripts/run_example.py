@@ -44,14 +44,16 @@ COLOURS = {"perdure": "\033[36m", "app": "\033[35m"}
 
 def main() -> None:
     """Check the ports, then run both until told to stop."""
-    parser = argparse.ArgumentParser(description="Start the server and the example app.")
+    parser = argparse.ArgumentParser(
+        description="Start the server and the example app. Other options go to `perdure dev`."
+    )
     parser.add_argument("--port", type=int, default=8288, help="where the server listens")
     parser.add_argument("--app-port", type=int, help="where the app listens (the first free usual one)")
     parser.add_argument("--data-dir", default=".perdure", help="where the server and the app keep their data")
-    chosen = parser.parse_args()
+    chosen, server_args = parser.parse_known_args()
     check_server_port(chosen.port)
     app_port = pick_app_port(chosen.app_port, chosen.port)
-    sys.exit(asyncio.run(Pair(chosen.port, app_port, chosen.data_dir).run()))
+    sys.exit(asyncio.run(Pair(chosen.port, app_port, chosen.data_dir, server_args).run()))
 
 
 def is_free(port: int) -> bool:
@@ -118,10 +120,11 @@ def fetch(url: str) -> dict[str, object]:
 class Pair:
     """The two processes, kept running."""
 
-    def __init__(self, port: int, app_port: int, data_dir: str) -> None:
+    def __init__(self, port: int, app_port: int, data_dir: str, server_args: Sequence[str] = ()) -> None:
         self.port = port
         self.app_port = app_port
         self.data_dir = data_dir
+        self.server_args = server_args
         self.children: dict[str, asyncio.subprocess.Process] = {}
         self.stopping = asyncio.Event()
         self.signals = 0
@@ -145,7 +148,7 @@ class Pair:
             ),
             "perdure": (
                 sys.executable, "-m", "perdure.cli", "dev", "--no-open", "--port", str(self.port),
-                "--data-dir", self.data_dir, "--sdk-url", app_url,
+                "--data-dir", self.data_dir, "--sdk-url", app_url, *self.server_args,
             ),
         }  # fmt: skip
 

@@ -1,0 +1,32 @@
+"""What `import perdure` gives, and what it does not drag along."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import types
+
+import perdure
+
+PUBLIC = {"__version__"}
+# Standard library modules are free; these come with the server and would make every importing app pay for it.
+SERVER_ONLY = ("aiohttp", "apsw", "cel_expr_python", "click", "httptools", "starlette", "uvicorn", "uvloop")
+
+
+def test_public_names_are_these_and_no_others() -> None:
+    assert set(perdure.__all__) == PUBLIC
+    others = {
+        name
+        for name, value in vars(perdure).items()
+        if not name.startswith("_") and not isinstance(value, types.ModuleType) and name != "annotations"
+    }
+    assert others <= PUBLIC
+
+
+def test_import_loads_no_server_library() -> None:
+    code = "import sys, perdure; print('\\n'.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "perdure" in loaded
+    assert [name for name in SERVER_ONLY if name in loaded] == []
+    assert [name for name in loaded if name.startswith("perdure.")] == []
