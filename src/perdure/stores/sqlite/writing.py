@@ -13,7 +13,6 @@ from perdure.shard.changes import Changes
 from perdure.stores.sqlite import statements
 from perdure.stores.sqlite.statements import Table
 
-
 SWEEP_AFTER = 64
 """Dedupe rows written between two sweeps of expired ones."""
 
