@@ -37,7 +37,8 @@ What the dialect's table leaves open, and what is done
     macros                      exists and all take truthiness, as || and && do, and always give a bool; filter, map
                                 with three arguments and exists_one want a bool or null, as `?:` does.
     the whole expression        missing gives false, not null, as in the reference server, where a singleton key that is
-                                missing means "not a singleton". As a condition, null and missing are false and any other type an error.
+                                missing means "not a singleton". As a condition, null and missing are false, and any
+                                other type is an error.
     strings                     order by code point; size() counts code points.
 
 Why an evaluation ends
@@ -53,7 +54,7 @@ from collections.abc import Callable
 from typing import Any
 
 from perdure.core.expressions import operators as op
-from perdure.core.expressions.functions import FUNCTIONS
+from perdure.core.expressions.functions import function_named
 from perdure.core.expressions.macros import Closure, compile_macro, condition
 from perdure.core.expressions.syntax import (
     Call,
@@ -82,7 +83,7 @@ class Compiler:
         """The closure of a node. Raises ExpressionError for what CEL allows and the dialect does not."""
         match node:
             case Constant(_, value):
-                return lambda frame: value
+                return _constant(value)
             case Identifier(_, name):
                 return self._identifier(name)
             case Select():
@@ -111,13 +112,12 @@ class Compiler:
         if slot is not None:
             return lambda frame: frame.locals[slot]
         if name in TYPES:
-            constant = TYPES[name]
-            return lambda frame: constant
+            return _constant(TYPES[name])
         return lambda frame: frame.variables.get(name, MISSING)
 
     def _select(self, node: Select) -> Closure:
         path = None if node.test_only else attribute_path(node)
-        if path is not None and path[0] not in self._scope and path[0] not in TYPES:
+        if path is not None and path[0] not in self._scope:
             return _path_reader(path)
         operand, field = self.compile(node.operand), node.field
         if node.test_only:
@@ -153,10 +153,14 @@ class Compiler:
         make = _OPERATORS.get(node.function)
         if make is not None:
             return make(*args)
-        function = FUNCTIONS.get(node.function)
+        function = function_named(node.function)
         if function is None:
             raise ExpressionError(f"the function {node.function!r} is not supported")
         return _function_call(function, args, 0 if node.function == "size" else False)
+
+
+def _constant(value: object) -> Closure:
+    return lambda frame: value  # noqa: ARG005
 
 
 def attribute_path(node: Node) -> tuple[str, ...] | None:

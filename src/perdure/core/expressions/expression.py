@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from perdure.core.expressions.evaluator import Compiler
 from perdure.core.expressions.interpolation import Insertion, insertions
-from perdure.core.expressions.joins import Equality, EqualityCandidate, candidates, first_equality
+from perdure.core.expressions.joins import Equality, candidates, first_equality
 from perdure.core.expressions.parsing import parse
 from perdure.core.expressions.values import MISSING, Frame, Unknown, plain, type_name
 from perdure.errors import ExpressionError
@@ -19,15 +19,16 @@ CACHE_SIZE = 2_000
 class Expression:
     """One compiled expression. It holds no state of an evaluation and may be used from several threads."""
 
-    __slots__ = ("_evaluate", "_slots", "candidates", "insertions", "text")
+    __slots__ = ("_candidates", "_evaluate", "_insertions", "_slots", "_tree", "text")
 
     def __init__(self, text: str) -> None:
         tree = parse(text)
         compiler = Compiler()
         self.text = text
+        self._tree = tree
         self._evaluate = compiler.compile(tree.root)
-        self.candidates: tuple[EqualityCandidate, ...] = candidates(tree.root, compiler)
-        self.insertions: tuple[Insertion, ...] = insertions(tree, text)
+        self._candidates = candidates(tree.root, compiler)
+        self._insertions: tuple[Insertion, ...] | None = None
         self._slots = compiler.slots
 
     def evaluate(self, variables: Mapping[str, object], now_ms: int | None = None) -> object:
@@ -50,7 +51,10 @@ class Expression:
         raise ExpressionError(value.error or "the expression has no value")
 
     def is_true(self, variables: Mapping[str, object], now_ms: int | None = None) -> bool:
-        """The value as a condition: null and missing are false. Raises ExpressionError for any other type, and on failure."""
+        """The value as a condition: null and missing are false.
+
+        Raises ExpressionError for any other type, and if the expression cannot be computed.
+        """
         frame = Frame(variables, now_ms, self._slots)
         try:
             value = self._evaluate(frame)
@@ -67,6 +71,16 @@ class Expression:
     def bind(self, event: Mapping[str, object]) -> BoundExpression:
         """The expression of a wait, with the event that started the run."""
         return BoundExpression(self, event)
+
+    def equality(self, event: Mapping[str, object]) -> Equality | None:
+        """See `equalities`."""
+        return first_equality(self._candidates, Frame({"event": event}, None, self._slots))
+
+    def insertions(self) -> tuple[Insertion, ...]:
+        """Where attributes of `event` stand in the text; found out when first asked for."""
+        if self._insertions is None:
+            self._insertions = insertions(self._tree, self.text)
+        return self._insertions
 
     def __repr__(self) -> str:
         return f"Expression({self.text!r})"
@@ -109,7 +123,7 @@ def equalities(expression: Expression, event: Mapping[str, object]) -> Equality 
     Whenever `is_true({"event": event, "async": a})`, then `equality_value(a, e.path) == e.value`; so an index over
     (path, value) finds all waits that an event could resume. It may find more: the expression still decides.
     """
-    return first_equality(expression.candidates, Frame({"event": event}, None, expression._slots))
+    return expression.equality(event)
 
 
 def interpolate(expression: Expression, event: Mapping[str, object]) -> str:
@@ -120,7 +134,7 @@ def interpolate(expression: Expression, event: Mapping[str, object]) -> str:
     variables = {"event": event}
     parts: list[str] = []
     at = 0
-    for insertion in expression.insertions:
+    for insertion in expression.insertions():
         literal = insertion.literal(variables)
         if literal is not None:
             parts += (expression.text[at : insertion.start], literal)

@@ -16,7 +16,13 @@ from typing import Any
 import orjson
 
 from perdure.core.expressions.syntax import Uint
-from perdure.core.expressions.times import parse_date, parse_duration, parse_timestamp, part_of
+from perdure.core.expressions.times import (
+    TIMESTAMP_PARTS,
+    parse_date,
+    parse_duration,
+    parse_timestamp,
+    part_of,
+)
 from perdure.core.expressions.values import (
     INT_MAX,
     INT_MIN,
@@ -46,7 +52,7 @@ def _wrong(name: str, *args: object) -> Unknown:
     return Unknown(f"{name}({', '.join(type_name(arg) for arg in args)}) has no meaning")
 
 
-def _size(frame: Frame, value: Any) -> object:
+def _size(value: Any) -> object:
     if type(value) in (str, list, dict, bytes):
         return len(value)
     return _wrong("size", value)
@@ -91,7 +97,7 @@ def _matches(frame: Frame, text: object, pattern: object) -> object:
         return Unknown("the text is not valid Unicode")
 
 
-def _int(frame: Frame, value: Any) -> object:
+def _int(value: Any) -> object:
     kind = type(value)
     if kind is float and math.isfinite(value):
         value = math.trunc(value)
@@ -104,7 +110,7 @@ def _int(frame: Frame, value: Any) -> object:
     return int(value) if INT_MIN <= value <= INT_MAX else Unknown("int() out of range")
 
 
-def _uint(frame: Frame, value: Any) -> object:
+def _uint(value: Any) -> object:
     kind = type(value)
     if kind is float and math.isfinite(value):
         value = math.trunc(value)
@@ -115,7 +121,7 @@ def _uint(frame: Frame, value: Any) -> object:
     return Uint(value) if 0 <= value <= UINT_MAX else Unknown("uint() out of range")
 
 
-def _double(frame: Frame, value: Any) -> object:
+def _double(value: Any) -> object:
     kind = type(value)
     if kind in (int, Uint, float):
         return (
@@ -144,7 +150,7 @@ def _bytes(frame: Frame, value: Any) -> object:
     return value if type(value) is bytes else _wrong("bytes", value)
 
 
-def _bool(frame: Frame, value: object) -> object:
+def _bool(value: object) -> object:
     if type(value) is bool:
         return value
     if value in ("true", "True", "TRUE", "t", "1") and type(value) is str:
@@ -154,7 +160,7 @@ def _bool(frame: Frame, value: object) -> object:
     return _wrong("bool", value)
 
 
-def _timestamp(frame: Frame, value: Any) -> object:
+def _timestamp(value: Any) -> object:
     if type(value) is str:
         return parse_timestamp(value)
     if type(value) is int:
@@ -162,7 +168,7 @@ def _timestamp(frame: Frame, value: Any) -> object:
     return value if type(value) is Timestamp else _wrong("timestamp", value)
 
 
-def _duration(frame: Frame, value: Any) -> object:
+def _duration(value: Any) -> object:
     if type(value) is str:
         return parse_duration(value)
     return value if type(value) is Duration else _wrong("duration", value)
@@ -224,47 +230,46 @@ def _now_shifted(name: str, sign: int) -> Function:
 
 
 def _part(name: str) -> Function:
-    def call(frame: Frame, value: object, zone: object = "UTC") -> object:
+    def call(value: object, zone: object = "UTC") -> object:
         return part_of(value, name, zone) if isinstance(zone, str) else _wrong(name, value, zone)
 
     return call
 
 
-_TIMESTAMP_PARTS = (
-    "getFullYear",
-    "getMonth",
-    "getDayOfYear",
-    "getDayOfMonth",
-    "getDate",
-    "getDayOfWeek",
-    "getHours",
-    "getMinutes",
-    "getSeconds",
-    "getMilliseconds",
-)
-
-FUNCTIONS: dict[str, Function] = {
-    "size": _size,
+_WITH_FRAME: dict[str, Function] = {
     "contains": _text_function("contains", lambda text, part: part in text),
     "startsWith": _text_function("startsWith", str.startswith),
     "endsWith": _text_function("endsWith", str.endswith),
     "matches": _matches,
-    "int": _int,
-    "uint": _uint,
-    "double": _double,
     "string": _string,
     "bytes": _bytes,
-    "bool": _bool,
-    "timestamp": _timestamp,
-    "duration": _duration,
-    "dyn": lambda frame, value: value,
-    "type": lambda frame, value: TYPES[type_name(value)],
     "lowercase": _letter_case("lowercase", str.lower),
     "uppercase": _letter_case("uppercase", str.upper),
     "b64decode": _b64decode,
     "json_parse": _json_parse,
-    "date": lambda frame, value: parse_date(value),
     "now": _now,
     "now_plus": _now_shifted("now_plus", 1),
     "now_minus": _now_shifted("now_minus", -1),
-} | {name: _part(name) for name in _TIMESTAMP_PARTS}
+}
+
+_OF_VALUES: dict[str, Function] = {
+    "size": _size,
+    "int": _int,
+    "uint": _uint,
+    "double": _double,
+    "bool": _bool,
+    "timestamp": _timestamp,
+    "duration": _duration,
+    "dyn": lambda value: value,
+    "type": lambda value: TYPES[type_name(value)],
+    "date": parse_date,
+}
+_OF_VALUES |= {name: _part(name) for name in TIMESTAMP_PARTS}
+
+
+def function_named(name: str) -> Function | None:
+    """The function as `f(frame, *values)`, the value before the dot first; None if there is none of that name."""
+    of_values = _OF_VALUES.get(name)
+    if of_values is None:
+        return _WITH_FRAME.get(name)
+    return lambda frame, *values: of_values(*values)  # noqa: ARG005

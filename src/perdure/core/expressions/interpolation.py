@@ -48,9 +48,10 @@ class Insertion:
 
 def insertions(tree: SyntaxTree, text: str) -> tuple[Insertion, ...]:
     """The attributes of `event` in the text, in order."""
+    positions = tree.positions()
     found: dict[int, Insertion] = {}
     for node in _event_paths(tree.root, frozenset()):
-        insertion = _locate(node, tree.positions, text)
+        insertion = _locate(node, positions, text)
         if insertion is not None:
             found[insertion.start] = insertion
     return tuple(found[start] for start in sorted(found))

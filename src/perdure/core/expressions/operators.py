@@ -101,7 +101,7 @@ def add(left: Any, right: Any, frame: Frame) -> object:
         if kind is Duration:
             return duration(left.nanos + right.nanos)
         return Unknown(f"two values of type {type_name(left)} cannot be added")
-    if kind is Timestamp and other is Duration or kind is Duration and other is Timestamp:
+    if {kind, other} == {Timestamp, Duration}:
         return timestamp(left.nanos + right.nanos)
     return _joined(text_of(left, frame), text_of(right, frame), frame)
 

@@ -22,8 +22,8 @@ MAX_TEXT = 10_000
 
 VARIABLES = ("event", "async", "output")
 
-_LOOSE_BINARY = {name: "bool" for name in ("_==_", "_!=_", "_<_", "_<=_", "_>_", "_>=_")}
-_LOOSE_BINARY |= {name: "dyn" for name in ("_+_", "_&&_", "_||_")}
+_LOOSE_BINARY = dict.fromkeys(("_==_", "_!=_", "_<_", "_<=_", "_>_", "_>=_"), "bool")
+_LOOSE_BINARY |= dict.fromkeys(("_+_", "_&&_", "_||_"), "dyn")
 _EXTRA = {
     "lowercase": (["string"], "string"),
     "uppercase": (["string"], "string"),

@@ -9,7 +9,6 @@ those of the protobuf encoding guide. Macros (`has`, `all`, `exists`, …) arriv
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -44,7 +43,7 @@ class Select:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A function or an operator; operators carry CEL's names, such as `_==_`. `target` is what stands before the dot."""
+    """A function or an operator (named as in CEL: `_==_`); `target` is what stands before the dot."""
 
     id: int
     function: str
@@ -94,10 +93,19 @@ class Uint(int):
 
 @dataclass(frozen=True, slots=True)
 class SyntaxTree:
-    """The root, and where each node starts in the text (0-based, in characters)."""
+    """The root node, and the parser's notes on the source, unread."""
 
     root: Node
-    positions: dict[int, int]
+    source_info: bytes
+
+    def positions(self) -> dict[int, int]:
+        """Where each node stands in the text, by id: 0-based, in characters."""
+        found: dict[int, int] = {}
+        for number, value in _fields(self.source_info):
+            if number == 4:
+                entry = _last_of_each(cast(bytes, value))
+                found[cast(int, entry.get(1, 0))] = cast(int, entry.get(2, 0))
+        return found
 
 
 def read_checked(serialized: bytes) -> SyntaxTree:
@@ -107,28 +115,28 @@ def read_checked(serialized: bytes) -> SyntaxTree:
     if not type_url.endswith(b"/cel.expr.CheckedExpr"):
         raise ValueError(f"expected a CheckedExpr, got {type_url!r}")
     checked = _last_of_each(cast(bytes, any_fields[2]))
-    return SyntaxTree(_node(cast(bytes, checked[4])), _positions(cast(bytes, checked.get(5, b""))))
+    return SyntaxTree(_node(cast(bytes, checked[4])), cast(bytes, checked.get(5, b"")))
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """The fields of one message, in order: number and raw value (an int for varint and fixed, else bytes)."""
+def _fields(data: bytes) -> list[tuple[int, int | bytes]]:
+    """The fields of one message, in order: number and raw value (an int for a varint, else bytes)."""
+    found: list[tuple[int, int | bytes]] = []
     at, end = 0, len(data)
     while at < end:
-        key, at = _varint(data, at)
-        number, wire = key >> 3, key & 7
-        if wire == _VARINT:
-            value, at = _varint(data, at)
-            yield number, value
-        elif wire == _LEN:
-            size, at = _varint(data, at)
-            yield number, data[at : at + size]
-            at += size
-        elif wire in (_I64, _I32):
+        key, at = (data[at], at + 1) if data[at] < 0x80 else _varint(data, at)
+        wire = key & 7
+        if wire in (_I64, _I32):
             size = 8 if wire == _I64 else 4
-            yield number, data[at : at + size]
-            at += size
         else:
-            raise ValueError(f"wire type {wire} is not known")
+            size, at = (data[at], at + 1) if data[at] < 0x80 else _varint(data, at)
+            if wire == _VARINT:
+                found.append((key >> 3, size))
+                continue
+            if wire != _LEN:
+                raise ValueError(f"wire type {wire} is not known")
+        found.append((key >> 3, data[at : at + size]))
+        at += size
+    return found
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
@@ -168,7 +176,7 @@ def _node(data: bytes) -> Node:
 
 
 def _constant(node_id: int, body: bytes) -> Node:
-    number, raw = next(_fields(body))
+    ((number, raw),) = _fields(body)
     value: object
     if number == 1:
         value = None
@@ -248,12 +256,3 @@ _READERS = {
     8: _map,
     9: _comprehension,
 }
-
-
-def _positions(source_info: bytes) -> dict[int, int]:
-    found: dict[int, int] = {}
-    for number, value in _fields(source_info):
-        if number == 4:
-            entry = _last_of_each(cast(bytes, value))
-            found[cast(int, entry.get(1, 0))] = cast(int, entry.get(2, 0))
-    return found

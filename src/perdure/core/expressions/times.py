@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from datetime import date, datetime, timedelta, timezone, tzinfo
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 
 from perdure.core.expressions.values import (
     NANOS,
@@ -46,10 +47,10 @@ def parse_timestamp(text: str) -> object:
 
 
 def parse_date(value: object) -> object:
-    """`date()`: text in one of the usual formats, or seconds, milliseconds or nanoseconds since 1970, told apart by size.
+    """`date()`: text in a usual format, or a number of seconds, milliseconds or nanoseconds since 1970.
 
-    Numbers before the year 2000 are refused, since they are rarely dates. Without a zone, and with a zone's name
-    other than UTC, the time counts as UTC.
+    The unit of a number is told by its size. Numbers before the year 2000 are refused, since they are rarely dates.
+    Without a zone, and with the name of any zone, the time counts as UTC.
     """
     if isinstance(value, float) and value.is_integer():
         value = int(value)
@@ -98,8 +99,8 @@ def _parse_other(text: str) -> object:
         except ValueError:
             continue
         if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=timezone.utc)
-        seconds = (moment - datetime(1970, 1, 1, tzinfo=timezone.utc)) // timedelta(seconds=1)
+            moment = moment.replace(tzinfo=UTC)
+        seconds = (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(seconds=1)
         return timestamp(seconds * NANOS)
     return Unknown(f"{text[:40]!r} is in no known format of a date")
 
@@ -132,7 +133,7 @@ def zone_of(name: str) -> tzinfo | None:
         size = timedelta(hours=int(found[2]), minutes=int(found[3]))
         return timezone(-size if found[1] == "-" else size) if size < timedelta(hours=24) else None
     if name in ("UTC", "Z", ""):
-        return timezone.utc
+        return UTC
     from zoneinfo import ZoneInfo
 
     try:
@@ -155,12 +156,12 @@ def part_of(value: object, name: str, zone: str = "UTC") -> object:
     if place is None:
         return Unknown(f"{zone[:40]!r} is not a time zone")
     try:
-        return _PARTS[name](value.to_datetime().astimezone(place))
+        return TIMESTAMP_PARTS[name](value.to_datetime().astimezone(place))
     except OverflowError:
         return Unknown("timestamp out of range")
 
 
-_PARTS = {
+TIMESTAMP_PARTS: dict[str, Callable[[datetime], int]] = {
     "getFullYear": lambda moment: moment.year,
     "getMonth": lambda moment: moment.month - 1,
     "getDayOfYear": lambda moment: moment.timetuple().tm_yday - 1,

@@ -10,7 +10,7 @@ import base64
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import orjson
 
@@ -25,11 +25,9 @@ MAX_CHARS = 10_000_000
 
 INT_MIN, INT_MAX, UINT_MAX = -(1 << 63), (1 << 63) - 1, (1 << 64) - 1
 NANOS = 1_000_000_000
-_FIRST_SECOND, _LAST_SECOND = (
-    -62_135_596_800,
-    253_402_300_799,
-)  # years 0001 to 9999, the range of CEL's timestamp
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+# years 0001 to 9999, the range of CEL's timestamp
+_FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_PLAIN_INT = 10**40
 
 
