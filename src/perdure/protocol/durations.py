@@ -1,7 +1,8 @@
 """Durations and times in the texts that SDKs send.
 
-A duration is a series of numbers with units, as Go writes them, with days and weeks besides: `1d12h`, `30s`, `1.5h`. A time
-is RFC 3339. Both end up as whole milliseconds, cut towards the past: a sleep of 1.9 ms is one of 1 ms.
+A duration is a series of numbers with units, as Go writes them, with days and weeks besides: `1d12h`, `30s`,
+`1.5h`. A time is RFC 3339. Both end up as whole milliseconds, cut towards the past: a sleep of 1.9 ms is one
+of 1 ms.
 """
 
 from __future__ import annotations
@@ -132,7 +133,8 @@ def parse_time(text: str) -> int:
 
 
 def format_time(ms: int) -> str:
-    """A time (ms since the epoch, years 1 to 9999) as RFC 3339 in UTC with milliseconds: `2026-11-24T10:12:03.170Z`."""
+    """A time (ms since the epoch, years 1 to 9999) as RFC 3339 in UTC with milliseconds:
+    `2026-11-24T10:12:03.170Z`."""
     moment = _EPOCH + timedelta(milliseconds=ms)
     return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
@@ -140,9 +142,9 @@ def format_time(ms: int) -> str:
 def parse_retry_after(text: str, now_ms: int) -> int | None:
     """When a `Retry-After` header asks to be called again, in ms since the epoch; None if it cannot be read.
 
-    Up to seven characters of an integer are seconds from now, and the resulting time is cut to the full second, as in the
-    reference server; anything else is a date (RFC 3339, RFC 1123 and its older forms). The answer lies between one second
-    and 24 hours from now.
+    Up to seven characters of an integer are seconds from now, and the resulting time is cut to the full
+    second, as in the reference server; anything else is a date (RFC 3339, RFC 1123 and its older forms). The
+    answer lies between one second and 24 hours from now.
     """
     text = text.strip()
     if len(text) <= _SHORT and _INTEGER.fullmatch(text):

@@ -1,8 +1,9 @@
-"""Identifiers on the wire: ULIDs of events, runs and requests, UUIDs of apps and functions, hashes of step ids.
+"""Identifiers on the wire: ULIDs of events, runs and requests, UUIDs of apps and functions, hashes of step
+ids.
 
-A ULID is 48 bits of milliseconds and 80 bits of entropy, written as 26 characters of Crockford's base 32, upper case. A
-client that may send a request twice gives a seed, from which both tries derive the same ULIDs. Because of that, the time in a
-ULID is the client's claim: it says nothing about what was received first.
+A ULID is 48 bits of milliseconds and 80 bits of entropy, written as 26 characters of Crockford's base 32,
+upper case. A client that may send a request twice gives a seed, from which both tries derive the same ULIDs.
+Because of that, the time in a ULID is the client's claim: it says nothing about what was received first.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ _COUNTER = 2**32
 class Seed(msgspec.Struct, frozen=True, gc=False):
     """What a client gives so that sending the same events again gives them the same ids.
 
-    `millis` is the time part of the ULIDs (ms since the epoch), `entropy` 10 bytes, of which the last four are a counter.
+    `millis` is the time part of the ULIDs (ms since the epoch), `entropy` 10 bytes, of which the last four
+    are a counter.
     """
 
     millis: int
@@ -55,7 +57,9 @@ def is_ulid(text: str) -> bool:
 def ulid_time_ms(text: str) -> int:
     """The time in a ULID, in ms since the epoch. Raises ValueError if the text is not a ULID."""
     if not is_ulid(text):
-        raise ValueError(f"{text[:40]!r} is not a ULID: 26 characters of upper-case Crockford base 32 were expected.")
+        raise ValueError(
+            f"{text[:40]!r} is not a ULID: 26 characters of upper-case Crockford base 32 were expected."
+        )
     return ulid_to_timestamp(text)
 
 
@@ -77,7 +81,8 @@ def parse_seed(header: str | None) -> Seed | None:
 
 
 def seed_ulid(seed: Seed, position: int) -> str:
-    """The ULID that a seed gives to the event at a position: the first event of a request is at 1, a direct invoke at 0.
+    """The ULID that a seed gives to the event at a position: the first event of a request is at 1, a direct
+    invoke at 0.
 
     The position is added to the last four bytes of the entropy, which wrap around.
     """
@@ -99,7 +104,8 @@ def function_uuid(app_name: str, slug: str) -> str:
 def hash_step_id(user_id: str, index: int = 0) -> str:
     """The id of a step on the wire: hex SHA-1 of the id that the user wrote.
 
-    `index` counts the uses of one id within a run; from the second on it is part of what is hashed (`id:1`, `id:2`, …).
+    `index` counts the uses of one id within a run; from the second on it is part of what is hashed (`id:1`,
+    `id:2`, …).
     """
     text = user_id if index == 0 else f"{user_id}:{index}"
     return hashlib.sha1(text.encode("utf-8", "replace"), usedforsecurity=False).hexdigest()

@@ -1,18 +1,20 @@
 """Signatures of calls and answers, and the keys behind them.
 
-A signature is an HMAC over the canonical form of a JSON body (RFC 8785: keys in UTF-16 order, numbers as JavaScript prints
-them, no spaces, as few escapes as can be) followed by the time in decimal. Calls are sent as the bytes that were stored, not
-in canonical form: the SDKs bring what they receive into canonical form themselves before they compare. So only the meaning of
-the body has to survive, and numbers mean what a double means: 2^60 is signed as `1152921504606847000`, `1.0` as `1`.
+A signature is an HMAC over the canonical form of a JSON body (RFC 8785: keys in UTF-16 order, numbers as
+JavaScript prints them, no spaces, as few escapes as can be) followed by the time in decimal. Calls are sent
+as the bytes that were stored, not in canonical form: the SDKs bring what they receive into canonical form
+themselves before they compare. So only the meaning of the body has to survive, and numbers mean what a double
+means: 2^60 is signed as `1152921504606847000`, `1.0` as `1`.
 
-Two uses of one key must not be mixed up: the HMAC is keyed with the *text* of the key without its prefix, while the bearer
-token is the hash of the *bytes* which that text spells in hex.
+Two uses of one key must not be mixed up: the HMAC is keyed with the *text* of the key without its prefix,
+while the bearer token is the hash of the *bytes* which that text spells in hex.
 
-**How the canonical form is made.** The C encoder of `json` already writes it, except for four things, and each of these is
-taken care of where it costs nothing when absent: integers beyond 2^53 and integral floats become, while they are parsed, the
-integer whose digits JavaScript would print; floats below 1e-4 and infinite ones, whose text the encoder would write
-differently, send the body through a slower writer in Python; so do characters beyond U+FFFF, next to which the order of code
-points and of UTF-16 units differ; half a surrogate pair is written as its escape, as `JSON.stringify` does.
+**How the canonical form is made.** The C encoder of `json` already writes it, except for four things, and
+each of these is taken care of where it costs nothing when absent: integers beyond 2^53 and integral floats
+become, while they are parsed, the integer whose digits JavaScript would print; floats below 1e-4 and infinite
+ones, whose text the encoder would write differently, send the body through a slower writer in Python; so do
+characters beyond U+FFFF, next to which the order of code points and of UTF-16 units differ; half a surrogate
+pair is written as its escape, as `JSON.stringify` does.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import hmac
 import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from json.encoder import encode_basestring
 from typing import Any
 
@@ -53,16 +56,15 @@ def sign(body: bytes, key: str, now_s: int) -> str:
 def verify(body: bytes, header: str, keys: Sequence[str], now_s: int, max_age_s: int = MAX_AGE_S) -> bool:
     """Whether a signature header fits a body under one of the keys, and is at most `max_age_s` seconds off.
 
-    SDKs sign their answers as sent, calls are signed in canonical form: either is accepted. Compares in constant time.
+    SDKs sign their answers as sent, calls are signed in canonical form: either is accepted. Compares in
+    constant time.
     """
     match = _SIGNATURE.fullmatch(header)
     if match is None or abs(now_s - int(match[1])) > max_age_s:
         return False
     messages = [body]
-    try:
+    with suppress(ValueError):
         messages.append(canonicalize(body))
-    except ValueError:
-        pass
     fits = False
     for key in keys:
         for message in messages:
@@ -77,17 +79,21 @@ def hash_signing_key(key: str) -> str:
     """
     secret = _secret(key)
     if not _HEX.fullmatch(secret):
-        raise ValueError("The signing key is not hex: after an optional prefix signkey-<word>- come pairs of 0-9, a-f.")
+        raise ValueError(
+            "The signing key is not hex: after an optional prefix signkey-<word>- come pairs of 0-9, a-f."
+        )
     return key[: len(key) - len(secret)] + hashlib.sha256(bytes.fromhex(secret)).hexdigest()
 
 
 def valid_signing_key(key: str) -> bool:
-    """Whether a key can be both hashed and signed with: an optional prefix `signkey-<word>-`, then pairs of hex digits."""
+    """Whether a key can be both hashed and signed with: an optional prefix `signkey-<word>-`, then pairs of
+    hex digits."""
     return _HEX.fullmatch(_secret(key)) is not None
 
 
 def bearer_matches(token: str, keys: Sequence[str]) -> bool:
-    """Whether a bearer token is one of the keys, plain or hashed, with or without prefix. Compares in constant time.
+    """Whether a bearer token is one of the keys, plain or hashed, with or without prefix. Compares in
+    constant time.
 
     A key that is not hex has no hashed form: it is matched by its plain text only.
     """
@@ -104,19 +110,17 @@ def bearer_matches(token: str, keys: Sequence[str]) -> bool:
 def canonicalize(body: bytes) -> bytes:
     """The canonical form of a JSON text (RFC 8785); an empty text stays empty.
 
-    Numbers are read as doubles; one beyond their range becomes `null`, as JavaScript writes infinity. Half a surrogate pair
-    becomes its lower-case escape. Of repeated keys the last one stands. Raises ValueError if the text is not UTF-8, not
-    JSON, or nested too deeply for the interpreter.
+    Numbers are read as doubles; one beyond their range becomes `null`, as JavaScript writes infinity. Half a
+    surrogate pair becomes its lower-case escape. Of repeated keys the last one stands. Raises ValueError if
+    the text is not UTF-8, not JSON, or nested too deeply for the interpreter.
     """
     if not body:
         return body
     numbers = _Numbers()
     try:
         value = numbers.decoder.decode(body.decode("utf-8"))
-        if numbers.odd or _may_have_astral(body):
-            canonical = "".join(_write(value))
-        else:
-            canonical = _ENCODER.encode(value)
+        slowly = numbers.odd or _may_have_astral(body)
+        canonical = "".join(_write(value)) if slowly else _ENCODER.encode(value)
     except RecursionError:
         raise ValueError("The JSON text is nested too deeply to be signed.") from None
     return canonical.encode("utf-8", "backslashreplace")
@@ -126,7 +130,8 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False, check_circular=False, sort_keys=
 
 
 class _Numbers:
-    """Reads numbers so that the C encoder writes them as JavaScript does, and notes whether one of them was too odd."""
+    """Reads numbers so that the C encoder writes them as JavaScript does, and notes whether one of them was
+    too odd."""
 
     def __init__(self) -> None:
         self.odd = False
@@ -154,7 +159,8 @@ def _refuse_constant(name: str) -> object:
 
 
 def _may_have_astral(body: bytes) -> bool:
-    """Whether a character beyond U+FFFF may be in a JSON text: a lead byte of four, or an escape that could be half of one."""
+    """Whether a character beyond U+FFFF may be in a JSON text: a lead byte of four, or an escape that could
+    be half of one."""
     if any(lead in body for lead in _FOUR_BYTE_LEADS):
         return True
     return b"\\u" in body and _SURROGATE_ESCAPE.search(body) is not None
