@@ -1,0 +1,1 @@
+"""Benchmarks: workloads, apps, peers and the programs that run them. `python -m bench --help` says how."""

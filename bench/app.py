@@ -1,0 +1,76 @@
+"""The driver's hold on an app under measurement: start it, wait for its runs, read its times."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.connection import Pool
+from bench.processes import BENCH, Process, free_port, python_module
+
+WAIT_S = 300.0
+"""Longest wait for one workload's runs, in s; longer means that runs are lost or the system does not work."""
+
+
+@dataclass(frozen=True)
+class Times:
+    """CLOCK_MONOTONIC in ns by run index, and how often a run's last line was reached again."""
+
+    asked: dict[int, int]
+    first: dict[int, int]
+    last: dict[int, int]
+    repeated: int
+
+
+class App:
+    """An app that answers the control routes of `bench.apps.marks`."""
+
+    def __init__(self, url: str, process: Process) -> None:
+        self.url = url
+        self.process = process
+        self.pid = process.pid
+        self._control = Pool(url, 2)
+
+    async def reset(self) -> None:
+        """Forget all runs seen so far."""
+        await self._control.post("/bench/reset", b"")
+
+    def ended(self, count: int) -> asyncio.Task[None]:
+        """Ask to be told, once, when `count` runs have ended since the reset. Done with TimeoutError if they do not."""
+        return asyncio.create_task(self._wait(count))
+
+    async def _wait(self, count: int) -> None:
+        answer = await self._control.get(f"/bench/wait?count={count}&timeout={WAIT_S}")
+        state = json.loads(answer.body)
+        if not state["reached"]:
+            raise TimeoutError(f"{state['ended']} of {count} runs ended within {WAIT_S:.0f} s")
+
+    async def times(self) -> Times:
+        """All that was seen since the reset."""
+        answer = await self._control.get("/bench/marks")
+        seen = json.loads(answer.body)
+        asked, first, last = (
+            {int(index): ns for index, ns in seen[name].items()} for name in ("asked", "first", "last")
+        )
+        return Times(asked, first, last, seen["repeated"])
+
+    def stop(self) -> None:
+        """Stop the app."""
+        self._control.close()
+        self.process.stop()
+
+
+def start_app(kind: str, server_url: str, logs: Path) -> App:
+    """Start the app of a kind (`python`, `js`, `bare`) that serves the workloads' functions to a server."""
+    port = free_port()
+    if kind == "js":
+        argv = ["node", str(BENCH / "js" / "app.mjs"), str(port), server_url]
+    else:
+        module = {"python": "bench.apps.python_sdk", "bare": "bench.apps.bare"}[kind]
+        argv = python_module(module, str(port), server_url)
+    env = {"INNGEST_DEV": "1", "NODE_ENV": "production"} if kind == "js" else {}
+    process = Process(argv, logs / f"app-{kind}.log", env)
+    process.wait_for_port(port)
+    return App(f"http://127.0.0.1:{port}", process)

@@ -1,0 +1,1 @@
+"""One file a workload. Each has `measure(rig)`, which gives figures by name; the names carry their units."""
