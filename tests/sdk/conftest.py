@@ -1,0 +1,151 @@
+"""One server and one process of each app for the whole folder; every test keeps to itself by the key in its events."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.sdk.driver import HERE, App, Process, Server, free_port
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Where an app lives: the program that serves it, and its path there."""
+
+    program: str
+    path: str
+    checkpoints: bool = False
+    streams: bool = False
+    version: int = 2
+
+
+KINDS = {
+    "fastapi": Kind("python_fastapi.py", "/api/inngest"),
+    "fastapi-sync": Kind("python_fastapi.py", "/sync/api/inngest"),
+    "fastapi-stream": Kind("python_fastapi.py", "/stream/api/inngest", streams=True),
+    "flask": Kind("python_flask.py", "/api/inngest"),
+    "flask-async": Kind("python_flask.py", "/async/api/inngest"),
+    "js": Kind("app_v4.mjs", "/api/inngest", checkpoints=True),
+    "js-plain": Kind("app_v4.mjs", "/plain/api/inngest"),
+    "js-stream": Kind("app_v4.mjs", "/stream/api/inngest", streams=True),
+    "js3": Kind("app_v3.mjs", "/api/inngest", version=1),
+    "js3-wait": Kind("app_v3.mjs", "/wait/api/inngest"),
+}
+
+PYTHON = ("fastapi", "fastapi-sync", "fastapi-stream", "flask", "flask-async")
+JS = ("js", "js-plain", "js-stream", "js3", "js3-wait")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "apps(*ids): the apps a test runs on, instead of all")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that takes `app` runs once on each app, or on those of its `apps` mark."""
+    if "app" not in metafunc.fixturenames:
+        return
+    mark = metafunc.definition.get_closest_marker("apps")
+    ids = mark.args if mark else tuple(KINDS)
+    params = [pytest.param(i, marks=[pytest.mark.node] if i in JS else [], id=i) for i in ids]
+    metafunc.parametrize("app", params, indirect=True)
+
+
+def command_of(program: str, port: int, server: str) -> list[str]:
+    """The command line that serves one of the programs."""
+    if program.endswith(".mjs"):
+        node = shutil.which("node")
+        if node is None:
+            raise RuntimeError(
+                "The tests of the JavaScript SDK need Node.js 20 or later; leave them out by -m 'not node'"
+            )
+        start = [node, str(HERE / "js" / program)]
+    else:
+        start = [sys.executable, str(HERE / "apps" / program)]
+    return [*start, "--port", str(port), "--server", server]
+
+
+@pytest.fixture(scope="session")
+def node_packages() -> Path:
+    """The folder of the JavaScript SDKs, installed from the lock file if it is not there yet."""
+    folder = HERE / "js" / "node_modules"
+    if not (folder / "inngest").is_dir():
+        npm = shutil.which("npm")
+        if npm is None:
+            raise RuntimeError("The tests of the JavaScript SDK need npm; leave them out by -m 'not node'")
+        subprocess.run([npm, "ci"], cwd=folder.parent, check=True, timeout=300)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    running = Server.start(tmp_path_factory.mktemp("server"))
+    yield running
+    running.stop()
+
+
+Starter = Callable[..., App]
+
+
+@pytest.fixture(scope="session")
+def start_app(
+    request: pytest.FixtureRequest, server: Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Starter]:
+    """Gives a function that starts one more process of a program and returns an app of it, not synced."""
+    started: list[Process] = []
+
+    def start(app_id: str, on: Server | None = None, env: dict[str, str] | None = None) -> App:
+        kind = KINDS[app_id]
+        if app_id in JS:
+            request.getfixturevalue("node_packages")
+        port = free_port()
+        target = on or server
+        output = tmp_path_factory.mktemp("app") / "app.log"
+        process = Process(command_of(kind.program, port, target.url), f"http://127.0.0.1:{port}", output, env)
+        started.append(process)
+        process.wait_ready(kind.path)
+        return app_of(app_id, process, target)
+
+    yield start
+    for process in started:
+        process.stop()
+
+
+def app_of(app_id: str, process: Process, server: Server) -> App:
+    """An app of a running process."""
+    kind = KINDS[app_id]
+    return App(
+        app_id, process, kind.path, server, js=app_id in JS,
+        checkpoints=kind.checkpoints, streams=kind.streams, version=kind.version,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def apps(server: Server, start_app: Starter) -> Callable[[str], App]:
+    """Gives an app by its id: started if nobody asked before, and synced."""
+    processes: dict[str, Process] = {}
+    synced: dict[str, App] = {}
+
+    def get(app_id: str) -> App:
+        if app_id not in synced:
+            program = KINDS[app_id].program
+            if program not in processes:
+                processes[program] = start_app(app_id).process
+            app = app_of(app_id, processes[program], server)
+            answer = app.sync()
+            assert answer.status_code == 200, answer.text
+            assert app.slug("no-steps") in server.functions(), answer.text
+            synced[app_id] = app
+        return synced[app_id]
+
+    return get
+
+
+@pytest.fixture
+def app(request: pytest.FixtureRequest, apps: Callable[[str], App]) -> App:
+    return apps(request.param)
