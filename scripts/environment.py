@@ -46,39 +46,41 @@ def run(command: list[str], what: str) -> None:
         )
 
 
-def newer_pythons() -> list[str]:
-    """Names of later Pythons on this machine's path."""
-    return [
-        name for name in (f"python3.{minor}" for minor in range(20, OLDEST[1] - 1, -1)) if shutil.which(name)
-    ]
+def new_enough_python() -> str:
+    """This Python if it is new enough, else a later one on the path. Exits with what to do if there is none."""
+    if sys.version_info >= OLDEST:
+        return sys.executable
+    for minor in range(20, OLDEST[1] - 1, -1):
+        found = shutil.which(f"python3.{minor}")
+        # A name on the path may be a version switcher's stand-in for a Python that is not there.
+        if (
+            found
+            and subprocess.run([found, "-c", ""], stderr=subprocess.DEVNULL, check=False).returncode == 0
+        ):
+            return found
+    version = ".".join(map(str, sys.version_info[:3]))
+    sys.exit(
+        f"Perdure needs Python 3.11 or later; {sys.executable} is {version}, and no later one was found. "
+        "Install one, then add PYTHON=its name to the make command."
+    )
 
 
 def make_venv() -> None:
-    """Create `.venv` if there is none that works. Exits with what to do if this Python cannot."""
+    """Create `.venv` if there is none that works. Exits with what to do if that is not possible."""
     if VENV_PYTHON.exists():
         probe = [str(VENV_PYTHON), "-c", "import sys, pip; sys.exit(sys.version_info < (3, 11))"]
         if subprocess.run(probe, stderr=subprocess.DEVNULL, check=False).returncode == 0:
             return
         print("The environment in .venv does not work any more; making it anew.", flush=True)
-    if sys.version_info < OLDEST:
-        found = newer_pythons()
-        hint = (
-            f"There is {found[0]} here: add PYTHON={found[0]}"
-            if found
-            else "Install it, then add PYTHON=its name"
-        )
-        version = ".".join(map(str, sys.version_info[:3]))
-        sys.exit(
-            f"Perdure needs Python 3.11 or later; {sys.executable} is {version}. {hint} to the make command."
-        )
-    print(f"Making a virtual environment in .venv with Python {sys.version.split()[0]} ...", flush=True)
+    python = new_enough_python()
+    print(f"Making a virtual environment in .venv with {python} ...", flush=True)
     done = subprocess.run(
-        [sys.executable, "-m", "venv", "--clear", str(VENV)], capture_output=True, text=True, check=False
+        [python, "-m", "venv", "--clear", str(VENV)], capture_output=True, text=True, check=False
     )
     if done.returncode:
         shutil.rmtree(VENV, ignore_errors=True)
         sys.exit(
-            f"{done.stdout}{done.stderr}\n{sys.executable} could not make a virtual environment. "
+            f"{done.stdout}{done.stderr}\n{python} could not make a virtual environment. "
             "On Debian and Ubuntu: apt install python3-venv"
         )
 
