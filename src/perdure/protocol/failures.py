@@ -142,14 +142,20 @@ class OpError(PerdureError):
     the step that fails, not the run: save `memo()`.
     """
 
-    prefix = True
-    """In the run's output, the short text of these errors is `<name>: <message>`."""
-
-    def __init__(self, name: str, message: str) -> None:
+    def __init__(self, name: str, message: str, stack: str = "") -> None:
         super().__init__(message)
         self.name = name
         self.message = message
+        self.stack = stack
+
+    def output(self) -> bytes:
+        """The run's output: `{"error":{"error":"<name>: <message>","name":…,"message":…}}`."""
+        return wrapped_error(f"{self.name}: {self.message}", self.name, self.message, self.stack)
+
+    def info(self) -> ErrorInfo:
+        """The error as internal events carry it."""
+        return ErrorInfo(f"{self.name}: {self.message}", self.name, self.message, self.stack)
 
     def memo(self) -> bytes:
-        """The memo of a step that failed so."""
+        """The memo of a step that failed so: `{"error":{"message":…,"name":…}}`."""
         return plain_error_memo(self.name, self.message)

@@ -22,86 +22,86 @@ SCHEDULED = "inngest/scheduled.timer"
 _NO_USER = b',"user":{}}'
 
 
-def ended_event_data(
-    *,
-    status: str,
-    function_slug: str,
+class Invocation(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """Who calls a function, and until when they wait: `data._inngest` of the event that calls it.
+
+    All but `fn_id` is empty when the call comes from outside a run. `expire` is in ms since the epoch, `ts`
+    is RFC 3339.
+    """
+
+    fn_id: str
+    correlation_id: str = ""
+    expire: int = 0
+    gid: str = ""
+    name: str = ""
+    source_app_id: str = ""
+    source_fn_id: str = ""
+    traceparent: str = ""
+    span_id: str = ""
+    ts: str = ""
+
+    def json(self) -> bytes:
+        """The `_inngest` object, keys in sorted order."""
+        text = json_string
+        parts = []
+        if self.correlation_id:
+            parts.append(b'"correlation_id":' + text(self.correlation_id))
+        parts += [b'"expire":%d' % self.expire, b'"fn_id":' + text(self.fn_id), b'"gid":' + text(self.gid)]
+        parts.append(b'"name":' + text(self.name))
+        parts.append(b'"source_app_id":' + text(self.source_app_id))
+        parts += [
+            b'"source_fn_id":' + text(self.source_fn_id),
+            b'"source_fn_v":%d' % bool(self.correlation_id),
+        ]
+        if self.traceparent:
+            context = b'{"sid":' + text(self.span_id) + b',"traceparent":' + text(self.traceparent) + b"}"
+            parts.append(b'"tc":{"ctx":' + context + b',"ts":' + text(self.ts) + b"}")
+        return b"{" + b",".join(parts) + b"}"
+
+
+def finished_event_data(
+    function_id: str,
     run_id: str,
+    event: bytes,
     events: Sequence[bytes],
-    result: bytes | None = None,
-    error: ErrorInfo | None = None,
+    result: bytes,
     correlation_id: str | None = None,
 ) -> bytes:
-    """Data of `function.finished`, and of `function.failed` or `function.cancelled` beside it.
+    """Data of `function.finished` for a run that completed with `result` (JSON).
 
-    `status` is `Completed`, `Failed` or `Cancelled`; `events` are the run's trigger events as calls carry
-    them. A run that was cancelled has neither result nor error; of a run that failed, `result` is its output.
+    `function_id` is the slug; `event` is the run's first event and `events` all of them, as calls carry them.
     """
-    parts = [b'{"_inngest":{"status":', json_string(status), b"}"]
-    if correlation_id:
-        parts += [b',"correlation_id":', json_string(correlation_id)]
-    if error is not None:
-        parts += [b',"error":', error.json()]
-    entries = b",".join(_without_empty_user(event) for event in events)
-    parts += [
-        b',"event":',
-        events[0],
-        b',"events":[',
-        entries,
-        b'],"function_id":',
-        json_string(function_slug),
-    ]
-    if result is not None:
-        parts += [b',"result":', result]
-    parts += [b',"run_id":', json_string(run_id), b"}"]
-    return b"".join(parts)
+    return _ended("Completed", function_id, run_id, event, events, result, None, correlation_id)
 
 
-def unstarted_event_data(*, function_slug: str, run_id: str, correlation_id: str, error: bytes) -> bytes:
-    """Data of `function.finished` for an invoked function that got no run; `error` is the JSON of the reason."""
-    return b'{"correlation_id":%b,"error":%b,"function_id":%b,"run_id":%b}' % (
-        json_string(correlation_id),
-        error,
-        json_string(function_slug),
-        json_string(run_id),
-    )
-
-
-def invoked_event_data(
-    *,
-    data: bytes,
-    function_slug: str,
-    correlation_id: str = "",
-    source_app_id: str = "",
-    source_function_id: str = "",
-    expires_at: int = 0,
-    step_name: str = "",
-    group_id: str = "",
+def failed_event_data(
+    function_id: str,
+    run_id: str,
+    event: bytes,
+    events: Sequence[bytes],
+    result: bytes,
+    error: ErrorInfo,
+    correlation_id: str | None = None,
 ) -> bytes:
-    """Data of `function.invoked`: the caller's `data` (a JSON object), with the invocation added as
-    `_inngest`.
+    """Data of both `function.failed` and `function.finished` for a run that failed; `result` is its output."""
+    return _ended("Failed", function_id, run_id, event, events, result, error, correlation_id)
 
-    All but the first two are left empty when the call comes from outside a run. `expires_at` is in ms since
-    the epoch.
-    """
+
+def cancelled_event_data(
+    function_id: str, run_id: str, event: bytes, events: Sequence[bytes], correlation_id: str | None = None
+) -> bytes:
+    """Data of both `function.cancelled` and `function.finished` for a run that was cancelled: no result, no error."""
+    return _ended("Cancelled", function_id, run_id, event, events, None, None, correlation_id)
+
+
+def invoked_event_data(data: bytes, invocation: Invocation) -> bytes:
+    """Data of `function.invoked`: the caller's `data` (a JSON object) with the invocation added as `_inngest`."""
     body = data.strip()
     if b"_inngest" in body or b"\\u" in body:
         body = _without_invocation(body)
-    correlation = b'"correlation_id":' + json_string(correlation_id) + b"," if correlation_id else b""
-    invocation = (
-        b'{"_inngest":{%b"expire":%d,"fn_id":%b,"gid":%b,"name":%b,"source_app_id":%b,"source_fn_id":%b,"source_fn_v":%d}'
-    ) % (
-        correlation,
-        expires_at,
-        json_string(function_slug),
-        json_string(group_id),
-        json_string(step_name),
-        json_string(source_app_id),
-        json_string(source_function_id),
-        1 if correlation_id else 0,
-    )
     rest = body[1:].lstrip()
-    return invocation + (rest if rest[:1] == b"}" else b"," + rest)
+    comma = b"" if rest[:1] == b"}" else b","
+    return b'{"_inngest":' + invocation.json() + comma + rest
 
 
 def _without_invocation(body: bytes) -> bytes:
@@ -120,6 +120,29 @@ def scheduled_event_data(cron: str, scheduled_at: str, fire_at: str) -> bytes:
         json_string(fire_at),
         json_string(scheduled_at),
     )
+
+
+def _ended(
+    status: str,
+    function_id: str,
+    run_id: str,
+    event: bytes,
+    events: Sequence[bytes],
+    result: bytes | None,
+    error: ErrorInfo | None,
+    correlation_id: str | None,
+) -> bytes:
+    parts = [b'{"_inngest":{"status":"', status.encode(), b'"}']
+    if correlation_id:
+        parts += [b',"correlation_id":', json_string(correlation_id)]
+    if error is not None:
+        parts += [b',"error":', error.json()]
+    parts += [b',"event":', event, b',"events":[', b",".join(_without_empty_user(each) for each in events)]
+    parts += [b'],"function_id":', json_string(function_id)]
+    if result is not None:
+        parts += [b',"result":', result]
+    parts += [b',"run_id":', json_string(run_id), b"}"]
+    return b"".join(parts)
 
 
 def _without_empty_user(event: bytes) -> bytes:

@@ -10,8 +10,14 @@ import msgspec
 
 from perdure.protocol.payloads import NULL, json_string, unquoted
 
+NULL_MEMO = NULL
+"""Memo of a sleep, and of a wait that timed out."""
+
 STEP_ERROR_TEXT = "Step execution error"
 """Message of a step's error that has none."""
+
+INVOKE_TIMEOUT_NAME = "InngestInvokeTimeoutError"
+INVOKE_TIMEOUT_TEXT = "Timed out waiting for invoked function to complete"
 
 _MAX_CAUSES = 32
 """How deep a chain of causes is kept."""
@@ -50,6 +56,23 @@ def plain_error_memo(name: str, message: str, error: str | None = None) -> bytes
     return b"".join(
         (b'{"error":{', head, b'"message":', json_string(message), b',"name":', json_string(name), b"}}")
     )
+
+
+def invoke_timeout_memo() -> bytes:
+    """Memo of an invoke whose function did not end in time."""
+    return plain_error_memo(
+        INVOKE_TIMEOUT_NAME, INVOKE_TIMEOUT_TEXT, f"{INVOKE_TIMEOUT_NAME}: {INVOKE_TIMEOUT_TEXT}"
+    )
+
+
+def unknown_function_memo(function_id: str) -> bytes:
+    """Memo of an invoke of a function that no app has registered."""
+    return plain_error_memo("Error", f"could not find function with ID: {function_id}")
+
+
+def rate_limited_memo() -> bytes:
+    """Memo of an invoke of a function that its rate limit did not let start."""
+    return plain_error_memo("Error", "invoked function is rate limited")
 
 
 def signal_memo(signal: str, data: bytes) -> bytes:

@@ -33,19 +33,15 @@ class WaitOptions(msgspec.Struct, frozen=True, gc=False):
 
     event: str
     expression: str | None
-    expires_at: int
+    expires_ms: int
 
 
 class SignalOptions(msgspec.Struct, frozen=True, gc=False):
-    """A wait for a signal, and when it times out (ms since the epoch).
-
-    `conflict` says what happens if a run waits for it already: `fail` ends the new run, `replace` takes the
-    signal away from the other.
-    """
+    """A wait for a signal; `replace` takes the name away from a run that already waits for it."""
 
     signal: str
-    conflict: str
-    expires_at: int
+    expires_ms: int
+    replace: bool
 
 
 class InvokeOptions(msgspec.Struct, frozen=True, gc=False):
@@ -56,7 +52,7 @@ class InvokeOptions(msgspec.Struct, frozen=True, gc=False):
     user: bytes
     v: str | None
     meta: bytes | None
-    expires_at: int
+    expires_ms: int
 
 
 class GatewayOptions(msgspec.Struct, frozen=True):
@@ -168,7 +164,7 @@ def signal_options(op: Op, now_ms: int) -> SignalOptions:
     if not signal:
         raise OpError("Error", "A signal name must be provided when waiting for a signal.")
     expires = _expiry(_text(fields.timeout), now_ms, f'wait for the signal "{signal}"', 0)
-    return SignalOptions(signal, "replace" if _text(fields.conflict) == "replace" else "fail", expires)
+    return SignalOptions(signal, expires, _text(fields.conflict) == "replace")
 
 
 def invoke_options(op: Op, now_ms: int) -> InvokeOptions:

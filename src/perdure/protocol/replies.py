@@ -22,60 +22,21 @@ from perdure.protocol.failures import (
     NOT_SDK_TEXT,
     UNREACHABLE_TEXT,
     ErrorInfo,
-    OpError,
     double_decoded,
     error_info,
     flat_error,
     wrapped_error,
-)
-from perdure.protocol.lifecycle import ended_event_data, invoked_event_data
-from perdure.protocol.memos import data_memo, error_memo, plain_error_memo, response_memo, signal_memo
-from perdure.protocol.op_options import (
-    gateway_options,
-    infer_options,
-    invoke_options,
-    signal_options,
-    sleep_until,
-    wait_options,
 )
 from perdure.protocol.ops import MAX_OPS, Op, OpsError, read_ops
 from perdure.protocol.payloads import (
     NULL,
     NestedTooDeeply,
     as_json,
-    json_string,
+    json_text,
     unquoted,
     valid_utf8,
     without_lone_surrogates,
 )
-
-# What planning needs to act on a reply is reached from here, whichever file it is written in.
-__all__ = [
-    "ErrorInfo",
-    "Finished",
-    "FunctionError",
-    "Op",
-    "OpError",
-    "OpsError",
-    "OpsReply",
-    "Reply",
-    "data_memo",
-    "ended_event_data",
-    "error_info",
-    "error_memo",
-    "gateway_options",
-    "infer_options",
-    "invoke_options",
-    "invoked_event_data",
-    "plain_error_memo",
-    "read_ops",
-    "read_reply",
-    "response_memo",
-    "signal_memo",
-    "signal_options",
-    "sleep_until",
-    "wait_options",
-]
 
 SDK_HEADER = "x-inngest-sdk"
 VERSION_HEADER = "x-inngest-req-version"
@@ -184,14 +145,15 @@ def _finished(headers: dict[str, str], body: bytes) -> Finished | FunctionError:
     if SDK_HEADER not in headers:
         return _foreign_success(body)
     try:
-        return Finished(as_json(body), _version(headers))
+        value = json_text(body)
     except NestedTooDeeply as error:
         return _attempt_failed(f"error reading the function's output: {error}", _version(headers))
+    return Finished(as_json(body) if value is None else value, _version(headers))
 
 
 def _foreign_success(body: bytes) -> FunctionError:
     """A 2xx that no SDK sent: its body is kept as the output, so that a person sees what answered."""
-    output = _readable(body)
+    output = as_json(body)
     return FunctionError(output, error_info(output, NOT_SDK_TEXT))
 
 
@@ -222,7 +184,7 @@ def _upstream(content_type: str, body: bytes) -> str:
 
 
 def _thrown(status: int, headers: dict[str, str], body: bytes, now_ms: int) -> FunctionError:
-    output = double_decoded(_readable(body))
+    output = double_decoded(as_json(body))
     header = headers.get(NO_RETRY_HEADER)
     no_retry = _is_true(header) if header is not None else _final_by_status(status, headers[SDK_HEADER])
     attempt_error = (
@@ -294,14 +256,6 @@ def _attempt_failed(message: str, version: int | None) -> FunctionError:
     return FunctionError(
         wrapped_error(message, "Error", message), ErrorInfo(message, "Error", message), version=version
     )
-
-
-def _readable(body: bytes) -> bytes:
-    """The body as JSON, whatever it is."""
-    try:
-        return as_json(body)
-    except NestedTooDeeply:
-        return json_string(body.decode("utf-8", "replace"))
 
 
 def _version(headers: dict[str, str]) -> int | None:
