@@ -50,10 +50,16 @@ class SqliteStore:
     """Implements `perdure.shard.ports.Store` on a SQLite file. Made by `SqliteStore.open`."""
 
     def __init__(
-        self, path: Path, lock: DatabaseLock, writer: apsw.Connection, reader: apsw.Connection
+        self,
+        path: Path,
+        lock: DatabaseLock,
+        writer: apsw.Connection,
+        reader: apsw.Connection,
+        inline_rows: int = INLINE_ROWS,
     ) -> None:
         self.path = path
         self._lock = lock
+        self._inline_rows = inline_rows
         self._connection = writer
         self._writer = BatchWriter(writer)
         self._loader = Loader(reader)
@@ -63,8 +69,10 @@ class SqliteStore:
         self._closed = False
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> SqliteStore:
+    def open(cls, path: str | os.PathLike[str], *, inline_rows: int = INLINE_ROWS) -> SqliteStore:
         """Open the database at `path`, made if it does not exist, and bring its schema up to date.
+
+        Batches of at most `inline_rows` rows are committed in the event loop (-1: none).
 
         Raises `AlreadyRunning` if another process has it open, `StoreUnavailable` if it cannot be opened or
         written, and `StoreError` if it is damaged, not ours, or written by a newer version.
@@ -75,7 +83,7 @@ class SqliteStore:
         try:
             writer = connect_writer(path)
             migrate(writer, path)
-            return cls(path, lock, writer, connect_reader(path))
+            return cls(path, lock, writer, connect_reader(path), inline_rows)
         except BaseException as error:
             if writer is not None:
                 writer.close()
@@ -91,6 +99,7 @@ class SqliteStore:
 
     async def claim(self, shard: int) -> int:
         """Become the owner of the shard; give back its new epoch."""
+        self._check_open()
         owner = f"process {os.getpid()}"
         return await self._thread.submit(lambda: self._patiently(lambda: self._writer.claim(shard, owner)))
 
@@ -98,7 +107,7 @@ class SqliteStore:
         """Write the batch in one durable transaction: at once (None), or in the commit thread (a future)."""
         self._check_open()
         catch_up = self._checkpointer.copied
-        if self._thread.idle and not catch_up and _is_small(changes):
+        if self._thread.idle and not catch_up and _is_small(changes, self._inline_rows):
             self._connection.set_busy_timeout(0)
             try:
                 self._writer.write(shard, epoch, changes)
@@ -192,9 +201,9 @@ class SqliteStore:
             raise StoreUnavailable(f"{self.path} has been closed; the server is stopping.")
 
 
-def _is_small(changes: Changes) -> bool:
+def _is_small(changes: Changes, inline_rows: int) -> bool:
     """Whether the batch is cheaper to write here than to hand over."""
-    if changes.size() > INLINE_ROWS:
+    if changes.size() > inline_rows:
         return False
     size = sum([len(event.body) for event in changes.events])
     size += sum([len(step.memo) for step in changes.steps])

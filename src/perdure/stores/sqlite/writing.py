@@ -113,7 +113,7 @@ class BatchWriter:
     def _sweep(self, shard: int) -> None:
         """Remove expired ones among the next dedupe rows, going round the table in the order of its key."""
         after = self._swept.get(shard, ("", ""))
-        seen = self._execute(SWEEP, (shard, *after, SWEEP_ROWS)).fetchall()
+        seen: list[Any] = self._execute(SWEEP, (shard, *after, SWEEP_ROWS)).fetchall()
         self._swept[shard] = seen[-1][:2] if len(seen) == SWEEP_ROWS else ("", "")
         self._delete(statements.DEDUPE, shard, [row[:2] for row in seen if row[2] <= self.now])
 
