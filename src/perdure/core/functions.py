@@ -1,8 +1,8 @@
 """The functions that a server knows, and which of them an event starts.
 
-A trigger names an event exactly, or by a last segment `*` after `/` or `.`: `api/v1/users` is met by `api/*` and
-`api/v1/*`, `app/user.created` by `app/*` and `app/user.*`. A lone `*` meets nothing. An expression that fails for an event
-counts as no match.
+A trigger names an event exactly, or by a last segment `*` after `/` or `.`: `api/v1/users` is met by
+`api/*` and `api/v1/*`, `app/user.created` by `app/*` and `app/user.*`. A lone `*` meets nothing. An
+expression that fails for an event counts as no match.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ class Trigger:
         self.expression: Expression | None = None if not expression else compile_expression(expression)
 
     def meets(self, event: dict[str, object] | None) -> bool:
-        """Whether the event's expression holds; the name has been compared already. `event` is None if nothing needs it."""
+        """Whether the event's expression holds.
+
+        The name has been compared already. `event` is None if nothing needs it.
+        """
         if self.expression is None:
             return True
         try:
@@ -94,7 +97,10 @@ class Functions:
         return any(name in self._by_event for name in trigger_names(event_name))
 
     def started_by(self, event_name: str, event: dict[str, object] | None) -> list[Function]:
-        """The functions that the event starts, each once. `event` is the parsed event, or None if no trigger needs it."""
+        """The functions that the event starts, each once.
+
+        `event` is the parsed event, or None if no trigger needs it.
+        """
         found: dict[str, Function] = {}
         for name in trigger_names(event_name):
             for function, trigger in self._by_event.get(name, ()):

@@ -1,17 +1,18 @@
 """What is written down when something happens to a run.
 
-One entry for each thing that happened, at most two for an attempt. Payloads are not copied: the output of a step stands in its
-step, the output of a run in the run, the trigger events in their events. Only the error of an attempt that is tried again
-stands here, since it stands nowhere else.
+One entry for each thing that happened, at most two for an attempt. Payloads are not copied: the output of a
+step stands in its step, the output of a run in the run, the trigger events in their events. Only the error
+of an attempt that is tried again stands here, since it stands nowhere else.
 
 Kinds and their fields (times are ms since the epoch):
 
 - `queued`: the run was created. `event` is the id of its first event.
-- `call`: a call to the app ended. What was called (`step` is empty for a discovery), when it was queued and sent, the HTTP
-  status (0 if none came), the operations that it answered with, the error if it failed, when it is tried again.
+- `call`: a call to the app ended. What was called (`step` is empty for a discovery), when it was queued and
+  sent, the HTTP status (0 if none came), the operations that it answered with, the error if it failed, when
+  it is tried again.
 - `checkpoint`: steps that a running call posted, as operations.
-- `resumed`: something that the run waited for ended: `how` is `slept`, `matched`, `timeout`, `finished`, `signal`, `request` or
-  `failed`, `event` the id of the event that did it.
+- `resumed`: something that the run waited for ended: `how` is `slept`, `matched`, `timeout`, `finished`,
+  `signal`, `request` or `failed`, `event` the id of the event that did it.
 - `request`: a request made for the run failed and is tried again.
 - `ended`: the run's status, and for failures the error.
 """
@@ -28,7 +29,10 @@ MAX_ERROR_BYTES = 64 * 1024
 
 
 class OpNote(msgspec.Struct, omit_defaults=True, gc=False):
-    """An operation of an answer. `at` and `took` are the SDK's own timing in ms, `until` when a sleep or wait ends."""
+    """An operation of an answer.
+
+    `at` and `took` are the SDK's own timing in ms, `until` when a sleep or wait ends.
+    """
 
     op: str
     id: str

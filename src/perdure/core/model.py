@@ -1,9 +1,10 @@
 """The nouns of the engine: runs, their steps, items and waits, as they live in memory.
 
-A **run** is one execution of a function. What it has finished are its **steps** (in the order in which they finished: the
-stack). What is still to happen to it are its **items**: a call to make, a sleep to end, a wait to time out, a request to
-send for it. A **wait** stands beside the item that times it out, and says which event ends it sooner. A live run always has
-at least one item: that is what makes a stuck run impossible.
+A **run** is one execution of a function. What it has finished are its **steps** (in the order in which they
+finished: the stack). What is still to happen to it are its **items**: a call to make, a sleep to end, a
+wait to time out, a request to send for it. A **wait** stands beside the item that times it out, and says
+which event ends it sooner. A live run always has at least one item: that is what makes a stuck run
+impossible.
 
 Only the shard changes these objects, and only by applying a `core.plan.Plan`; planning itself reads them.
 """
@@ -71,8 +72,9 @@ class WaitKind(StrEnum):
 class Event(msgspec.Struct, gc=False):
     """A stored event.
 
-    `receipt` is the shard's own number of it, in order of arrival: before and after are decided by it, never by
-    `internal_id`, whose time part comes from the client's clock. `body` is the JSON that calls carry.
+    `receipt` is the shard's own number of it, in order of arrival: before and after are decided by it,
+    never by `internal_id`, whose time part comes from the client's clock. `body` is the JSON that calls
+    carry.
     """
 
     receipt: int
@@ -99,10 +101,10 @@ class Step(msgspec.Struct, gc=False):
 class Item(msgspec.Struct):
     """Something that will happen to a run at `due` (ms since the epoch).
 
-    `n` numbers what belongs to a run; it never repeats. `attempt` counts from 0. `generation` is the number of times that
-    this item was sent to an app: it rises, and is committed, before each call, so that an answer to an older call can be told.
-    `recoveries` counts restarts of the server that found the call under way.
-    `group` is one of `Group`; `data` holds what the kind needs (JSON).
+    `n` numbers what belongs to a run; it never repeats. `attempt` counts from 0. `generation` is the number
+    of times that this item was sent to an app: it rises, and is committed, before each call, so that an
+    answer to an older call can be told. `recoveries` counts restarts of the server that found the call
+    under way. `group` is one of `Group`; `data` holds what the kind needs (JSON).
     """
 
     n: int
@@ -123,8 +125,8 @@ class Item(msgspec.Struct):
 class Wait(msgspec.Struct, gc=False):
     """A wait of a run; it shares `n` with the item that times it out.
 
-    Only events with a receipt above `since` can end it. `path` and `value` are the equality by which it is found
-    (`data.userId`, `"7"`), both empty if its expression has none. `expression` is CEL, or None.
+    Only events with a receipt above `since` can end it. `path` and `value` are the equality by which it is
+    found (`data.userId`, `"7"`), both empty if its expression has none. `expression` is CEL, or None.
     """
 
     n: int
@@ -139,10 +141,11 @@ class Wait(msgspec.Struct, gc=False):
 class Run(msgspec.Struct):
     """One execution of a function, as it lives in memory.
 
-    `receipts` are those of its trigger events, `events` their bodies. `version` is the request version that the app's SDK
-    pinned, -1 until then; `parallel` whether parallel steps were ever planned. `correlation` is set when the run was invoked by a step: `<run id>.<step hash>`.
-    `state_bytes` is the size of all memos together. `seq` is the next `n` of an item or history entry.
-    `idle_replies` counts answers in a row that brought nothing new.
+    `receipts` are those of its trigger events, `events` their bodies. `version` is the request version that
+    the app's SDK pinned, -1 until then; `parallel` whether parallel steps were ever planned. `correlation`
+    is set when the run was invoked by a step: `<run id>.<step hash>`. `state_bytes` is the size of all
+    memos together. `seq` is the next `n` of an item or history entry. `idle_replies` counts answers in a
+    row that brought nothing new.
     """
 
     id: str
@@ -174,8 +177,8 @@ class Run(msgspec.Struct):
 class HistoryEntry(msgspec.Struct, gc=False):
     """Something that happened to a run: append-only, the source of its trace.
 
-    `kind` is one of `queued`, `call`, `checkpoint`, `resumed`, `request`, `ended`; `body` is JSON whose fields depend on it
-    (`core.history` builds and documents them).
+    `kind` is one of `queued`, `call`, `checkpoint`, `resumed`, `request`, `ended`; `body` is JSON whose
+    fields depend on it (`core.history` builds and documents them).
     """
 
     n: int

@@ -1,7 +1,7 @@
 """The operations of one answer, one by one: what each records, and what each leaves to happen.
 
-Waits come first, so that each is armed before anything that could satisfy it; the end of the run comes last. See
-`core.planning` for what follows when all are handled.
+Waits come first, so that each is armed before anything that could satisfy it; the end of the run comes
+last. See `core.planning` for what follows when all are handled.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ COMPLETE = hash_step_id("complete")
 """Id by which an SDK speaks of the function itself, not of a step."""
 
 SIGNAL_EVENT = "perdure/signal"
-"""Waits for a signal are kept as waits for this event, with the equality (SIGNAL_PATH, name of the signal)."""
+"""Waits for a signal are kept as waits for this event, with the equality (SIGNAL_PATH, name of the signal).
+"""
 SIGNAL_PATH = "signal"
 CORRELATION_PATH = "data.correlation_id"
 
@@ -57,8 +58,8 @@ _RACING_VERSIONS = (0, 1)
 class OperationPlanner:
     """Handles the operations of one answer into a plan.
 
-    After `run`: `discover` says whether a discovery follows, `asked` whether the app itself asked for it, `retry_at` (0 if not)
-    when the item that was called is tried again, and `error` why.
+    After `run`: `discover` says whether a discovery follows, `asked` whether the app itself asked for it,
+    `retry_at` (0 if not) when the item that was called is tried again, and `error` why.
     """
 
     def __init__(self, plan: Plan, item: Item, reply: OpsReply, context: Context) -> None:
@@ -80,10 +81,8 @@ class OperationPlanner:
         plan = self.plan
         for op in ops:
             if op.op in UNSUPPORTED:
-                plan.outcome = failure(
-                    "Unsupported",
-                    f"The app sent {op.op}, but this server does not offer {UNSUPPORTED[op.op]} yet.",
-                )
+                missing = f"The app sent {op.op}, but this server does not offer {UNSUPPORTED[op.op]} yet."
+                plan.outcome = failure(OpError("Unsupported", missing))
                 return []
         counted = [op for op in ops if op.op not in UNCOUNTED]
         self._parallel = len(counted) > 1 and any(op.op in PENDING for op in counted)

@@ -1,16 +1,19 @@
 """How many calls an app gets at once.
 
-An app process that works is full with a few dozen calls: more only wait inside it, and slow each other down (measured: 16 to
-32 at once give a third more runs a second than 100). An app that waits for a model or a database can hold hundreds. Both are told
-apart by age: a call that has been under way for `YOUNG_MS` is waiting for something, and no longer counts against the
-small number of young calls. The hard limit counts every call.
+An app process that works is full with a few dozen calls: more only wait inside it, and slow each other down
+(measured: 16 to 32 at once give a third more runs a second than 100). An app that waits for a model or a
+database can hold hundreds. Both are told apart by age: a call that has been under way for `YOUNG_MS` is
+waiting for something, and no longer counts against the small number of young calls. The hard limit counts
+every call.
 
-Within one app, a single function takes at most half of the hard limit while another function of the app waits for a place.
+Within one app, a single function takes at most half of the hard limit while another function of the app
+waits for a place.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 
 YOUNG_CALLS = 24
 YOUNG_MS = 250
@@ -58,10 +61,8 @@ class Gate:
             self._by_function[function_id] = left
         else:
             del self._by_function[function_id]
-        try:
+        with suppress(ValueError):
             self._young.remove(number)
-        except ValueError:
-            pass
 
     def next_room(self) -> int | None:
         """When (ms) the oldest young call stops counting as young, or None if the hard limit decides."""

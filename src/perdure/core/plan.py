@@ -1,7 +1,8 @@
 """A plan: what one decision about one run would change.
 
-Planning reads a `Run` and fills a `Plan`; nothing of the run changes until the shard applies it. A plan that raises on the
-way is simply dropped, which is what keeps one bad answer from harming anything but its own run.
+Planning reads a `Run` and fills a `Plan`; nothing of the run changes until the shard applies it. A plan
+that raises on the way is simply dropped, which is what keeps one bad answer from harming anything but its
+own run.
 """
 
 from __future__ import annotations
@@ -85,9 +86,10 @@ def failure(error: OpError) -> Outcome:
 class Context:
     """What planning needs to know besides the run.
 
-    `receipt` is the newest receipt of the shard: only later events can end a wait that begins now. `attempts` is the number of
-    tries of the function. `find_function` gives the id of a function by slug or id, or None. `jitter` gives a random number in
-    [0, 1). `signals` says who waits for the signals that the answer names: (run id, n), or None for nobody.
+    `receipt` is the newest receipt of the shard: only later events can end a wait that begins now.
+    `attempts` is the number of tries of the function. `find_function` gives the id of a function by slug or
+    id, or None. `jitter` gives a random number in [0, 1). `signals` says who waits for the signals that the
+    answer names: (run id, n), or None for nobody.
     """
 
     now: int
@@ -178,8 +180,8 @@ class Plan:
     def finish_item(self, item: Item) -> None:
         """End an item whose step has finished, and ask what is next where its group says so.
 
-        A lone step is followed by a discovery at once; a step of a WAIT group when it is the last of the set; one of a RACE group
-        always.
+        A lone step is followed by a discovery at once; a step of a WAIT group when it is the last of the
+        set; one of a RACE group always.
         """
         self.ended.append(item.n)
         self.follow(item.group)

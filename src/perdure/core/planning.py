@@ -1,16 +1,17 @@
 """What follows an answer of an app, a timer, or an event: every rule of the execution protocol is here.
 
-A function is called again and again until it returns. Each answer is one of three things. It **returned** (200): the run is
-complete. It **failed** as a whole: the call is tried again, or the run fails. Or it is **not done** (206) and lists operations:
-steps that finished and steps that still have to happen.
+A function is called again and again until it returns. Each answer is one of three things. It **returned**
+(200): the run is complete. It **failed** as a whole: the call is tried again, or the run fails. Or it is
+**not done** (206) and lists operations: steps that finished and steps that still have to happen.
 
-Finished steps are recorded. For each step that still has to happen there is an item. If the answer named one operation, the
-item stands alone and a discovery follows its end. If it named several and something of them still has to happen, they are a
-parallel set, marked on the items (`Group`): in the ordinary mode one discovery follows when the last of the set ends, since
-the SDK would only plan the same steps again before; in race mode a discovery follows each.
+Finished steps are recorded. For each step that still has to happen there is an item. If the answer named
+one operation, the item stands alone and a discovery follows its end. If it named several and something of
+them still has to happen, they are a parallel set, marked on the items (`Group`): in the ordinary mode one
+discovery follows when the last of the set ends, since the SDK would only plan the same steps again before;
+in race mode a discovery follows each.
 
-Whatever happens, a run that has not ended keeps an item. If an answer leaves none, and brings nothing new, the app is asked
-again a few times, and then the run fails with a reason: no run is ever stuck without one.
+Whatever happens, a run that has not ended keeps an item. If an answer leaves none, and brings nothing new,
+the app is asked again a few times, and then the run fails with a reason: no run is ever stuck without one.
 
 All functions read the run and fill a `Plan`. Nothing here knows of time, storage or the network.
 """
@@ -89,7 +90,10 @@ def _plan_idle(plan: Plan, reply: OpsReply, context: Context) -> None:
 
 
 def plan_checkpoint(run: Run, item: Item, ops: list[Op], context: Context) -> Plan:
-    """Record steps that the running call for `item` has posted. They must all be finished steps (see `checkpointable`)."""
+    """Record steps that the running call for `item` has posted.
+
+    They must all be finished steps (see `checkpointable`).
+    """
     plan = Plan(run, context.now)
     planner = OperationPlanner(plan, item, OpsReply(ops, None, None, None), context)
     notes = planner.record_finished()
@@ -122,7 +126,10 @@ def plan_timer(run: Run, item: Item, now: int) -> Plan:
 
 
 def plan_match(run: Run, wait: Wait, memo: bytes, event_id: str, now: int, failed: bool = False) -> Plan:
-    """What follows when an event, an invoked function's end or a signal ends a wait. `memo` is what the step then holds."""
+    """What follows when an event, an invoked function's end or a signal ends a wait.
+
+    `memo` is what the step then holds.
+    """
     plan = Plan(run, now)
     item = run.items[wait.n]
     plan.save(item.step_id, item.name, _OP_OF_WAIT[wait.kind], memo)

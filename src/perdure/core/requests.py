@@ -1,7 +1,7 @@
 """Requests that the server makes for a run: `step.fetch` and `step.ai.infer`.
 
-The item of such a step holds the operation's options, secrets included; it goes when the step ends, and nothing of it reaches
-history or the trace.
+The item of such a step holds the operation's options, secrets included; it goes when the step ends, and
+nothing of it reaches history or the trace.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ class RequestOutcome(msgspec.Struct, frozen=True, gc=False):
 
 
 def build_request(data: bytes) -> tuple[str, Call]:
-    """The operation's name and the request to make, from an item's data. Raises `OpError` for options that make no request."""
+    """The operation's name and the request to make, from an item's data.
+
+    Raises `OpError` for options that make no request.
+    """
     stored = _STORED.decode(data)
     op = Op(stored.op, "", opts=bytes(stored.opts))
     if stored.op == "Gateway":

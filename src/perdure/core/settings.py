@@ -1,4 +1,7 @@
-"""The numbers that rule decisions, with their sources. A server sets them once; tests and simulation pass their own."""
+"""The numbers that rule decisions, with their sources.
+
+A server sets them once; tests and simulation pass their own.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,10 @@ DAY_MS = 24 * 60 * 60 * 1000
 class Settings(msgspec.Struct, frozen=True):
     """Rules of the engine.
 
-    `default_retries`: retries (not tries) of a function that names none; 3 is what the SDKs' documentation promises, the reference
-    server uses 4. `retry_interval_ms`: a fixed delay that replaces the backoff table, or None. The remaining limits are those
-    of the protocol's table of limits; `idle_replies` is ours: so many answers in a row without anything new fail the run.
+    `default_retries`: retries (not tries) of a function that names none; 3 is what the SDKs' documentation
+    promises, the reference server uses 4. `retry_interval_ms`: a fixed delay that replaces the backoff
+    table, or None. The remaining limits are those of the protocol's table of limits; `idle_replies` is
+    ours: so many answers in a row without anything new fail the run.
     """
 
     default_retries: int = 3

@@ -243,13 +243,13 @@ def internal_event(
     internal_id: str,
     event_id: str,
     ts: int,
-    user: bool = True,
+    user: bytes = b"{}",
     meta: bytes | None = None,
+    v: str | None = None,
 ) -> IncomingEvent:
     """An event that the server makes itself; reserved names are allowed.
 
-    `data` and `meta` are raw JSON objects. `user` says whether the body has an (empty) `user`: the entries of
-    `events` of internal events have none.
+    `data`, `user` and `meta` are raw JSON objects.
     """
     body = _ENCODER.encode(
         _Delivered(
@@ -258,8 +258,8 @@ def internal_event(
             msgspec.UNSET if meta is None else msgspec.Raw(meta),
             name,
             ts,
-            EMPTY_OBJECT if user else msgspec.UNSET,
-            msgspec.UNSET,
+            msgspec.Raw(user),
+            msgspec.UNSET if v is None else v,
         )
     )
     return IncomingEvent(internal_id, name, event_id, event_id != internal_id, ts, body)

@@ -1,7 +1,8 @@
 """The open batch: what has been decided and is not committed yet.
 
-Runs and items are noted as touched, and turned into rows when the batch is sealed, so that several decisions about one run cost
-one row. Effects are kept in the order of the decisions, and leave only when the batch is on disk.
+Runs and items are noted as touched, and turned into rows when the batch is sealed, so that several
+decisions about one run cost one row. Effects are kept in the order of the decisions, and leave only when
+the batch is on disk.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _json = msgspec.json.Encoder()
 class Batch:
     """Decisions waiting for one commit. `number` rises by one with each batch of an epoch."""
 
-    __slots__ = ("changes", "commands", "effects", "items", "number", "payload", "runs")
+    __slots__ = ("calls", "changes", "commands", "effects", "items", "number", "payload", "runs")
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -33,6 +34,8 @@ class Batch:
         self.items: dict[tuple[str, int], tuple[str, Item]] = {}
         self.effects: list[Callable[[], None]] = []
         self.commands: list[Command] = []
+        self.calls: list[tuple[str, int, int]] = []
+        """Calls that leave with it: run id, n, generation."""
         self.payload = 0
 
     def touch_run(self, run: Run) -> None:

@@ -1,7 +1,8 @@
 """The call to an app for one item: its URL, headers and body.
 
-The body is joined from bytes that are stored as they came: events and step results are never decoded here. A signature, if a key is
-set, is made over the canonical form, which is what SDKs check (they canonicalise what they receive).
+The body is joined from bytes that are stored as they came: events and step results are never decoded here.
+A signature, if a key is set, is made over the canonical form, which is what SDKs check (they canonicalise
+what they receive).
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ def uses_api(run: Run, settings: Settings) -> bool:
 
 
 class CallBuilder:
-    """Builds calls. `kind` is what the server calls itself (`dev` or `cloud`), `signing_key` signs if given."""
+    """Builds calls. `kind` is what the server calls itself (`dev` or `cloud`), `signing_key` signs if
+    given.
+    """
 
     def __init__(self, kind: str, signing_key: str | None, settings: Settings) -> None:
         self._signing_key = signing_key
@@ -74,7 +77,7 @@ class CallBuilder:
         job = job_id(run.id, item.n)
         step_id = item.step_id if item.kind is ItemKind.STEP else "step"
         body = self._body(run, item, function, attempts, job, request_id)
-        headers = (
+        headers: tuple[tuple[str, str], ...] = (
             *self._headers,
             ("X-Run-ID", run.id),
             ("x-request-id", request_id),

@@ -1,6 +1,7 @@
 """The changes of one batch: what a store writes in one transaction.
 
-Rows are coalesced by key: the last state of a row within a batch is what is written. None means that the row goes.
+Rows are coalesced by key: the last state of a row within a batch is what is written. None means that the
+row goes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What can be asked of a shard.
 
-A command from outside carries a future that is answered after the commit of what it caused. Commands are decided again, as
-they are, when the batch they were decided in turns out void: whatever they need to be recognised then (ids, receipts) is given
-to them before the first decision.
+A command from outside carries a future that is answered after the commit of what it caused. Commands are
+decided again, as they are, when the batch they were decided in turns out void: whatever they need to be
+recognised then (ids, receipts) is given to them before the first decision.
 """
 
 from __future__ import annotations
@@ -13,19 +13,30 @@ from dataclasses import dataclass, field
 from perdure.core.functions import Function
 from perdure.protocol.calls import CallAnswer, CallFailure
 from perdure.protocol.events import IncomingEvent
-from perdure.protocol.registration import Registration
 from perdure.protocol.ops import Op
+from perdure.protocol.registration import Registration
+from perdure.protocol.replies import Reply
 from perdure.shard.rows import AppRow, EventRow
 
 
 @dataclass(slots=True, eq=False)
 class Command:
-    """Root of all commands. `future` is answered when its outcome is on disk; `failed` counts decisions that raised."""
+    """Root of all commands.
+
+    `future` is answered when its outcome is on disk; `faults` is 2 once applying it has broken the state in
+    memory.
+    """
 
     future: asyncio.Future[object] | None = None
-    failed: int = 0
+    faults: int = 0
     redo: bool = False
     """Whether it was decided before in a batch that is void now."""
+    loaded: bool = False
+    """Whether the store has been asked for its run."""
+
+    def again(self) -> None:
+        """Make ready for another decision from fresh state."""
+        self.redo, self.loaded = True, False
 
     @property
     def run_id(self) -> str | None:
@@ -41,8 +52,8 @@ class Command:
 class ReceiveEvents(Command):
     """Store events and match them. The answer is None; ids were given before.
 
-    `receipts` holds the receipt of each event once the shard has drained the command. `target` names the one function that an
-    invocation is for.
+    `receipts` holds the receipt of each event once the shard has drained the command. `target` names the
+    one function that an invocation is for.
     """
 
     events: list[IncomingEvent] = field(default_factory=list)
@@ -54,6 +65,10 @@ class ReceiveEvents(Command):
     """Whether it turned out to be on disk already, although its commit seemed to fail."""
     matches: list[EventMatch] = field(default_factory=list)
 
+    def again(self) -> None:
+        Command.again(self)
+        self.matches = []
+
     def cost(self) -> int:
         """Size of the bodies."""
         return sum(len(event.body) for event in self.events) + 256
@@ -61,7 +76,10 @@ class ReceiveEvents(Command):
 
 @dataclass(slots=True, eq=False)
 class ContinueEvent(Command):
-    """Go on matching an event that is stored already: from its triggers (`stage` 0), or with waits after `after`."""
+    """Go on matching an event that is stored already.
+
+    From its triggers (`stage` 0), or with waits after `after`.
+    """
 
     receipt: int = 0
     stage: int = 0
@@ -92,6 +110,12 @@ class CallEnded(Command):
     result: CallAnswer | CallFailure | None = None
     signals: dict[str, tuple[str, int] | None] | None = None
     """Who waits for the signals that the answer names, once the store was asked."""
+    reply: Reply | None = None
+    """The answer as it was read; None for requests, and until it is read."""
+
+    def again(self) -> None:
+        Command.again(self)
+        self.signals = None
 
     @property
     def run_id(self) -> str | None:
@@ -133,12 +157,19 @@ class CancelRun(Command):
 
 @dataclass(slots=True, eq=False)
 class SendSignal(Command):
-    """Give a signal to its waiter. The answer is the run's id, or None if nobody waits. `data` is raw JSON."""
+    """Give a signal to its waiter.
+
+    The answer is the run's id, or None if nobody waits. `data` is raw JSON.
+    """
 
     signal: str = ""
     data: bytes = b"null"
     holder: tuple[str, int] | None = None
     looked: bool = False
+
+    def again(self) -> None:
+        Command.again(self)
+        self.looked = False
 
 
 @dataclass(slots=True, eq=False)
@@ -165,7 +196,10 @@ class RemoveApp(Command):
 
 @dataclass(slots=True, eq=False)
 class OverrideLimits(Command):
-    """Set (or with None remove) the limits of steps and state of one function. The answer says whether it was found."""
+    """Set (or with None remove) the limits of steps and state of one function.
+
+    The answer says whether it was found.
+    """
 
     slug: str = ""
     steps: int | None = None

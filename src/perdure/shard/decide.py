@@ -1,7 +1,8 @@
 """One function for each command: what it changes, by the state in memory at this moment.
 
-Each runs to its end without waiting. It first finds out what follows (planning, which may raise and has changed nothing by then),
-and then applies it. Answers to the caller are effects of the batch: they leave after the commit.
+Each runs to its end without waiting. It first finds out what follows (planning, which may raise and has
+changed nothing by then), and then applies it. Answers to the caller are effects of the batch: they leave
+after the commit.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def call_ended(state: State, command: c.CallEnded) -> None:
         state.apply(_plan_request(state, run, item, command))
         return
     status = getattr(result, "status", 0)
-    reply = read_reply(result, state.now, state.settings.steps_per_run)
+    reply = command.reply or read_reply(result, state.now, state.settings.steps_per_run)
     signals = dict(command.signals or {})
     for name in signal_names(reply):
         signals[name] = signal_holder(state, name, signals.get(name))
@@ -96,7 +97,10 @@ def signal_names(reply: object) -> list[str]:
 
 
 def signal_holder(state: State, name: str, read: tuple[str, int] | None) -> tuple[str, int] | None:
-    """Who waits for a signal now: memory knows best of runs in memory, `read` is what the store said of others."""
+    """Who waits for a signal now.
+
+    Memory knows best of runs in memory, `read` is what the store said of others.
+    """
     in_memory = state.memory.waits_in_memory(SIGNAL_EVENT, SIGNAL_PATH, name)
     if in_memory:
         return min(in_memory)
@@ -107,7 +111,8 @@ def signal_holder(state: State, name: str, read: tuple[str, int] | None) -> tupl
 
 
 def _plan_request(state: State, run: Run, item: Item, command: c.CallEnded) -> Plan:
-    assert item.data is not None and command.result is not None
+    assert item.data is not None
+    assert command.result is not None
     op = "Gateway" if item.data.startswith(b'{"op":"Gateway"') else "AIGateway"
     url = getattr(command.result, "url", "")
     outcome = read_request_answer(op, url, command.result)
@@ -239,7 +244,7 @@ def _put_functions(state: State, app_id: str, command: c.RegisterApp) -> None:
             None,
         )
         function = Function(function_id, app_id, config, state.settings)
-        state.put_function(function, row)
+        state.put_function(row)
         changed.append(function)
         state.queue(function_id, fresh=known is None).gate = state.gate(app_id)
     for row in list(state.function_rows.values()):
@@ -251,7 +256,7 @@ def _put_functions(state: State, app_id: str, command: c.RegisterApp) -> None:
 def _archive_function(state: State, row: FunctionRow) -> Function:
     function = state.functions.by_id[row.id]
     function.archived = True
-    state.put_function(function, row._replace(archived_at=state.now))
+    state.put_function(row._replace(archived_at=state.now))
     return function
 
 

@@ -1,8 +1,8 @@
 """Reading what commands need and memory does not hold.
 
-A command whose state is in memory is decided at once. Another steps aside while the store is read, and comes back when the read
-is done; what other commands ask for in the same round shares the read. For one run, order is kept: while its read is under way,
-later commands about it line up behind the first.
+A command whose state is in memory is decided at once. Another steps aside while the store is read, and
+comes back when the read is done; what other commands ask for in the same round shares the read. For one
+run, order is kept: while its read is under way, later commands about it line up behind the first.
 
 See `shard.memory` for why a read can be trusted although batches are decided and committed while it runs.
 """
@@ -53,7 +53,10 @@ class Loads:
     # Asking
 
     def prepare_event(self, command: ReceiveEvents | ContinueEvent) -> bool:
-        """Find out what an event meets. False if the store must be read first; the command then comes back by itself."""
+        """Find out what an event meets.
+
+        False if the store must be read first; the command then comes back by itself.
+        """
         if isinstance(command, ReceiveEvents):
             if command.redo:
                 command.redo = False
@@ -136,8 +139,8 @@ class Loads:
         found += self._redone
         for commands in self._wanted.values():
             found += commands
-        for commands in self._tasks.values():
-            found += commands
+        for held in self._tasks.values():
+            found += held
         return found
 
     async def close(self) -> None:
@@ -179,16 +182,14 @@ class Loads:
             unread = [c.receipt for c, _ in asking if isinstance(c, ContinueEvent) and c.event is None]
             if unread:
                 rows = await self._store.load_events(self._shard, unread)
-                asking = [
-                    (c, self._ask_again(c, rows) if not questions else questions) for c, questions in asking
-                ]
+                asking = [(c, questions or self._ask_again(c, rows)) for c, questions in asking]
             keys = [key for _, questions in asking for question in questions for key in question.keys]
             taken = await self._store.find_dedupe(self._shard, keys, state.now) if keys else {}
             lookups = [
                 lookup for _, questions in asking for question in questions for lookup in question.lookups
             ]
             refs = await self._store.find_waits(self._shard, lookups, WAITS_AT_ONCE) if lookups else []
-            self._answer(asking, taken, lookups, refs)
+            self._answer(asking, taken, refs)
             await self._load_missing(
                 [run_id for command, _ in asking for run_id in self._pins.get(id(command), ())]
             )
@@ -211,11 +212,9 @@ class Loads:
         self,
         asking: list[tuple[Command, list[Question]]],
         taken: dict[tuple[str, str], str],
-        lookups: list[WaitLookup],
         refs: list[WaitRef],
     ) -> None:
         """Give each question its answers; what memory knows of runs in memory wins over what was read."""
-        memory = self._state.memory
         found: dict[int, list[WaitRef]] = {}
         for ref in refs:
             found.setdefault(ref.lookup, []).append(ref)
@@ -234,7 +233,9 @@ class Loads:
                     self._pin(command, run_id)
 
     def _take_page(self, match: EventMatch, lookup: WaitLookup, page: list[WaitRef]) -> None:
-        """Join a page of stored waits with those in memory, in their order, and cut it where the next page begins."""
+        """Join a page of stored waits with those in memory, in their order, and cut it where the next page
+        begins.
+        """
         memory = self._state.memory
         places = {(ref.run_id, ref.n) for ref in page if ref.run_id not in memory.runs}
         in_memory = memory.waits_in_memory(lookup.event, lookup.path, lookup.value)

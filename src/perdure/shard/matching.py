@@ -1,11 +1,13 @@
 """What an event meets: functions that it starts, and waits that it ends.
 
-Both take two moments. `prepare` looks at the event and says what must be asked of the store: which (function, key) pairs have
-run already, and which waits stand under the event's name and values. `decide` then acts on the answers, by the state in
-memory at that time: a wait that is gone is passed over, and so is one that began after the event was received.
+Both take two moments. `prepare` looks at the event and says what must be asked of the store: which
+(function, key) pairs have run already, and which waits stand under the event's name and values. `decide`
+then acts on the answers, by the state in memory at that time: a wait that is gone is passed over, and so is
+one that began after the event was received.
 
-Waits are found by equality. For each path that any wait for this event name uses, the event's own value there is one lookup; waits
-without an equality are found by the empty path. The full expression is tried on what was found, and only on that.
+Waits are found by equality. For each path that any wait for this event name uses, the event's own value
+there is one lookup; waits without an equality are found by the empty path. The full expression is tried on
+what was found, and only on that.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from perdure.protocol.events import IncomingEvent
 from perdure.protocol.memos import data_memo, plain_error_memo
 from perdure.shard.commands import ContinueEvent, EventMatch, ReceiveEvents
 from perdure.shard.rows import EventRow, OutboxRow, WaitLookup
-from perdure.shard.state import State
+from perdure.shard.state import ApplyFault, State
 
 log = logging.getLogger("perdure.shard")
 
@@ -64,7 +66,10 @@ def ask(
     after: tuple[str, str, int] = ("", "", 0),
     with_triggers: bool = True,
 ) -> Question:
-    """What must be asked of the store about an event. `after` (path, run id, n) goes on behind an earlier page of waits."""
+    """What must be asked of the store about an event.
+
+    `after` (path, run id, n) goes on behind an earlier page of waits.
+    """
     match = EventMatch()
     keys: list[tuple[str, str]] = []
     functions = state.functions
@@ -94,8 +99,13 @@ def decide_received(state: State, command: ReceiveEvents) -> None:
     """Store the events of a command, start the runs and end the waits that they meet."""
     for event, receipt, match in zip(command.events, command.receipts, command.matches, strict=True):
         state.store_event(event, internal=command.internal, receipt=receipt, received_at=command.received_at)
-        _start_runs(state, match, receipt, event, deduplicate=command.target is None)
-        _end_waits(state, match, receipt, event.name, ParsedEvent(event.body), event.internal_id)
+        try:
+            _start_runs(state, match, receipt, event, deduplicate=command.target is None)
+            _end_waits(state, match, receipt, event.name, ParsedEvent(event.body), event.internal_id)
+        except ApplyFault:
+            raise
+        except Exception as error:
+            state.quarantine(f"event {event.internal_id} {event.name}", None, error)
         if match.more is not None:
             _go_on_later(state, receipt, match.more, state.batch.changes.events[-1])
 
@@ -174,7 +184,9 @@ _END = msgspec.json.Decoder(_EndEvent)
 
 
 def _invoke_memo(body: bytes) -> tuple[bytes, bool]:
-    """What a step that invoked a function gets from the event that tells its end, and whether it is an error."""
+    """What a step that invoked a function gets from the event that tells its end, and whether it is an
+    error.
+    """
     end = _END.decode(body).data
     if bytes(end.error):
         return b'{"error":' + bytes(end.error) + b"}", True

@@ -1,13 +1,15 @@
 """What a shard keeps in memory: a cache of the store, of what is hot.
 
-Runs are the unit. A run in memory is newer than any read of the store, so whatever a read shows about a run that is in memory is
-ignored; that, and the rule below, is all that keeps reads and undecided commits apart.
+Runs are the unit. A run in memory is newer than any read of the store, so whatever a read shows about a run
+that is in memory is ignored; that, and the rule below, is all that keeps reads and undecided commits apart.
 
-**A run leaves memory only when every change to it is committed, and no read is under way that began before that commit.**
-Otherwise such a read could bring back what has been consumed, or miss what was added, with nothing left to correct it.
-Reads are therefore registered: each holds the number of the last committed batch when it began.
+**A run leaves memory only when every change to it is committed, and no read is under way that began before
+that commit.** Otherwise such a read could bring back what has been consumed, or miss what was added, with
+nothing left to correct it. Reads are therefore registered: each holds the number of the last committed
+batch when it began.
 
-The same holds for the keys by which a function is run once only: they stay in memory until every read can see them.
+The same holds for the keys by which a function is run once only: they stay in memory until every read can
+see them.
 """
 
 from __future__ import annotations
@@ -107,11 +109,9 @@ class Memory:
             return
         oldest = self.oldest_snapshot()
         leaving: list[Run] = []
-        looked = 0
         freed = 0
-        for run in self.runs.values():
-            looked += 1
-            if looked > 2_000 or (extra <= len(leaving) and self.memo_bytes - freed <= MAX_MEMO_BYTES):
+        for looked, run in enumerate(self.runs.values()):
+            if looked >= 2_000 or (extra <= len(leaving) and self.memo_bytes - freed <= MAX_MEMO_BYTES):
                 break
             if self._may_leave(run, oldest):
                 leaving.append(run)

@@ -1,6 +1,7 @@
 """What a shard needs from the world: a store, a transport, a clock and a source of random bytes.
 
-Stores and transports implement these; simulation and tests pass their own. Nothing in the engine reaches past them.
+Stores and transports implement these; simulation and tests pass their own. Nothing in the engine reaches
+past them.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from perdure.shard.rows import EventRow, ItemRef, Recovered, StoredRun, WaitLook
 class Store(Protocol):
     """Durable state, by shard. One process writes a shard: the one whose epoch is the newest.
 
-    Reads see at least every batch whose commit has been reported done when the read starts. All methods may raise
-    `StoreUnavailable` (nothing was written; later may work).
+    Reads see at least every batch whose commit has been reported done when the read starts. All methods may
+    raise `StoreUnavailable` (nothing was written; later may work).
     """
 
     async def claim(self, shard: int) -> int:
@@ -27,9 +28,9 @@ class Store(Protocol):
     def commit(self, shard: int, epoch: int, changes: Changes) -> asyncio.Future[None] | None:
         """Write the batch in one durable transaction, if `epoch` is still the shard's epoch.
 
-        None means that it is already on disk; otherwise the future is done when it is. Raises (or the future fails with)
-        `EpochLost` if another owner has claimed the shard, `StoreUnavailable` if nothing could be written.
-        The caller commits one batch of a shard at a time.
+        None means that it is already on disk; otherwise the future is done when it is. Raises (or the
+        future fails with) `EpochLost` if another owner has claimed the shard, `StoreUnavailable` if nothing
+        could be written. The caller commits one batch of a shard at a time.
         """
 
     async def recover(self, shard: int) -> Recovered:
@@ -43,18 +44,25 @@ class Store(Protocol):
     async def load_queue(
         self, shard: int, function_id: str, after: ItemRef, until: int, limit: int
     ) -> list[ItemRef]:
-        """Items of a function that are not in flight, after `after` in queue order, due at or before `until`."""
+        """Items of a function that are not in flight, after `after` in queue order, due at or before
+        `until`.
+        """
 
     async def next_due(self, shard: int, function_id: str, after: ItemRef) -> int | None:
         """When the first item of a function after `after` is due, or None if there is none."""
 
     async def find_waits(self, shard: int, lookups: Sequence[WaitLookup], limit: int) -> list[WaitRef]:
-        """Waits that the lookups find, for each lookup in the order of (run id, n), at most `limit` a lookup."""
+        """Waits that the lookups find, for each lookup in the order of (run id, n), at most `limit` a
+        lookup.
+        """
 
     async def find_dedupe(
         self, shard: int, keys: Sequence[tuple[str, str]], now: int
     ) -> dict[tuple[str, str], str]:
-        """For those of `keys` (function id, key) that are taken and not expired at `now`: the id of the run."""
+        """For those of `keys` (function id, key) that are taken and not expired at `now`.
+
+        The id of the run.
+        """
 
     async def load_events(self, shard: int, receipts: Sequence[int]) -> dict[int, EventRow]:
         """Stored events by receipt."""
@@ -74,7 +82,10 @@ class Transport(Protocol):
     """Carries calls to apps and requests to the world."""
 
     def start(self, call: Call, done: Callable[[CallAnswer | CallFailure], None]) -> CallHandle:
-        """Start a call; `done` is called exactly once, later, on the event loop. Never raises for reasons of the network."""
+        """Start a call; `done` is called exactly once, later, on the event loop.
+
+        Never raises for reasons of the network.
+        """
 
 
 class Clock(Protocol):

@@ -1,24 +1,24 @@
 """The queues of items, one for each function, each with a window of itself in memory.
 
-A queue is ordered by (due, run id, n). What is due soonest is in memory, as references in a heap; the rest is only in the store.
-`edge` is the border: every stored item at or before it is in the heap, in flight, or done; items after it are in the store only.
-While the whole queue fits, the edge is at the end of time and the store is not asked at all. When the heap grows over its
-bound, the farther half is dropped and the edge moves down; when the heap runs low, a window is read and the edge moves up.
+A queue is ordered by (due, run id, n). What is due soonest is in memory, as references in a heap; the rest
+is only in the store. `edge` is the border: every stored item at or before it is in the heap, in flight, or
+done; items after it are in the store only. While the whole queue fits, the edge is at the end of time and
+the store is not asked at all. When the heap grows over its bound, the farther half is dropped and the edge
+moves down; when the heap runs low, a window is read and the edge moves up.
 
 Two things can go wrong with such a window, and both are answered here:
 
-- A window is read while batches that add items beyond the edge are not committed yet, or are committed after the read began.
-  Such items are remembered as `late` with the number of their batch until no read can miss them; a read that began before takes
-  them in as well.
-- A read shows an item that has changed or gone since. References are therefore only hints: whoever takes one compares it with
-  the run, and drops it if the item is gone, in flight, or due at another time.
+- A window is read while batches that add items beyond the edge are not committed yet, or are committed
+  after the read began. Such items are remembered as `late` with the number of their batch until no read can
+  miss them; a read that began before takes them in as well.
+- A read shows an item that has changed or gone since. References are therefore only hints: whoever takes
+  one compares it with the run, and drops it if the item is gone, in flight, or due at another time.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterator
 
 from perdure.core.pacing import Gate
 from perdure.shard.rows import ItemRef
@@ -65,7 +65,10 @@ class FunctionQueue:
         """The time at which the queue is to be looked at next."""
 
     def push(self, ref: ItemRef, batch: int) -> bool:
-        """Take in an item that a batch has added or moved. False if it lies beyond the edge, in the store only."""
+        """Take in an item that a batch has added or moved.
+
+        False if it lies beyond the edge, in the store only.
+        """
         if ref > self.edge:
             self.late.append((batch, ref))
             return False
@@ -143,10 +146,10 @@ class Queues:
         """When the next queue will have something due (ms), or None."""
         return self._timers[0][0] if self._timers else None
 
-    def take_turns(self, now: int) -> Iterator[tuple[FunctionQueue, ItemRef]]:
-        """Each queue in line in turn, with its first due reference, which is taken off.
+    def take_turn(self, now: int) -> tuple[FunctionQueue, ItemRef] | None:
+        """The next queue in line, and its first due reference, which is taken off.
 
-        The caller sets `blocked` on a queue, and puts the reference back, to take it out of the line.
+        Call `look` on the queue afterwards.
         """
         line = self.line
         while line:
@@ -157,6 +160,5 @@ class Queues:
             if queue.heap[0].due > now:
                 self.look(queue, now)
                 continue
-            ref = heapq.heappop(queue.heap)
-            yield queue, ref
-            self.look(queue, now)
+            return queue, heapq.heappop(queue.heap)
+        return None

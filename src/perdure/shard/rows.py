@@ -39,7 +39,10 @@ class FunctionRow(NamedTuple):
 
 
 class EventRow(NamedTuple):
-    """An event, in order of arrival. `internal` is 1 for the server's own. Key: `receipt`; `internal_id` may repeat."""
+    """An event, in order of arrival.
+
+    `internal` is 1 for the server's own. Key: `receipt`; `internal_id` may repeat.
+    """
 
     receipt: int
     internal_id: str
@@ -84,7 +87,10 @@ class StepRow(NamedTuple):
 
 
 class ItemRow(NamedTuple):
-    """What is still to happen to a run. `in_flight` is 1 while an app is being called for it. Key: `run_id`, `n`."""
+    """What is still to happen to a run.
+
+    `in_flight` is 1 while an app is being called for it. Key: `run_id`, `n`.
+    """
 
     run_id: str
     n: int
@@ -116,7 +122,10 @@ class WaitRow(NamedTuple):
 
 
 class DedupeRow(NamedTuple):
-    """A function has run for this key; until `expires_at` it starts no other run for it. Key: `function_id`, `key`."""
+    """A function has run for this key.
+
+    Until `expires_at` it starts no other run for it. Key: `function_id`, `key`.
+    """
 
     function_id: str
     key: str
@@ -177,10 +186,11 @@ class WaitRef(NamedTuple):
 
 
 class StoredRun(NamedTuple):
-    """A run with all that belongs to it. `events` are the bodies of its trigger events, in the order of `receipts`.
+    """A run with all that belongs to it. `events` are the bodies of its trigger events, in the order of
+    `receipts`.
 
-    `steps` are in stack order; `sizes` the length of each memo, whose bytes are left out (memo is b"") when `with_memos` was
-    False. `last_n` is the highest number used by its items and history.
+    `steps` are in stack order; `sizes` the length of each memo, whose bytes are left out (memo is b"") when
+    `with_memos` was False. `last_n` is the highest number used by its items and history.
     """
 
     run: RunRow
@@ -195,8 +205,8 @@ class StoredRun(NamedTuple):
 class Recovered(NamedTuple):
     """What a shard needs to start: everything else is read when it is needed.
 
-    `wait_counts` are (event, path, number of waits). `in_flight` are the runs that an app was being called for.
-    `outbox` are the events not matched to the end. `next_receipt` is above every receipt in the store.
+    `wait_counts` are (event, path, number of waits). `in_flight` are the runs that an app was being called
+    for. `outbox` are the events not matched to the end. `next_receipt` is above every receipt in the store.
     """
 
     next_receipt: int

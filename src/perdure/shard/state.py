@@ -1,12 +1,14 @@
 """The state of a shard in memory, and the one place that changes it: `apply`.
 
-Decisions arrive as plans. Applying one moves the run, its queue, the index of waits and the open batch together, so that memory
-and the rows to commit cannot differ. Applying does not decide anything.
+Decisions arrive as plans. Applying one moves the run, its queue, the index of waits and the open batch
+together, so that memory and the rows to commit cannot differ. Applying does not decide anything.
 """
 
 from __future__ import annotations
 
 import logging
+import traceback
+from collections.abc import Iterable
 
 import msgspec
 
@@ -16,6 +18,7 @@ from perdure.core.model import CALLING, Item, ItemKind, Run, RunStatus, Step, Wa
 from perdure.core.operations import CORRELATION_PATH
 from perdure.core.pacing import Gate
 from perdure.core.plan import Invocation, NewItem, Outcome, Plan
+from perdure.core.planning import plan_crash
 from perdure.core.settings import Settings
 from perdure.protocol import lifecycle
 from perdure.protocol.events import IncomingEvent, internal_event
@@ -33,15 +36,23 @@ from perdure.shard.rows import (
     HistoryRow,
     ItemRef,
     OutboxRow,
+    QuarantineRow,
     StepRow,
 )
 
 log = logging.getLogger("perdure.shard")
 
 QUIET_EVENTS = (lifecycle.FAILED, lifecycle.FINISHED)
-"""Runs that one of these events started send none themselves: otherwise a failure handler that fails would start itself."""
+"""Runs that one of these events started send none themselves.
+
+Otherwise a failure handler that fails would start itself.
+"""
 REQUEST_PLACES = 100
 """Requests made for runs at once."""
+
+
+class ApplyFault(Exception):
+    """Applying a plan has failed half-way: memory cannot be trusted any more, and must be read again."""
 
 
 class State:
@@ -62,8 +73,36 @@ class State:
         self.batch = Batch(1)
         self.follow_ups: list[Command] = []
         """Commands that the shard gives itself, to be decided after those under way."""
+        self._late: set[FunctionQueue] = set()
         self.limits: dict[str, dict[str, int]] = {}
         """Limits of steps and state set for single functions, by slug (a help for tests; not stored)."""
+
+    def forget(self, touched: Iterable[Run]) -> None:
+        """A batch is on disk: let go of what every read from now on will see, and of runs that have ended."""
+        memory = self.memory
+        memory.forget_ended(touched)
+        memory.forget_keys()
+        memory.shrink()
+        if self._late:
+            oldest = memory.oldest_snapshot()
+            for queue in list(self._late):
+                queue.forget_late(oldest)
+                if not queue.late:
+                    self._late.discard(queue)
+
+    def quarantine(self, command: str, run_id: str | None, error: Exception) -> None:
+        """Put a command that could not be decided aside, with its traceback.
+
+        Its run, if any, fails with a reason.
+        """
+        trace = "".join(traceback.format_exception(error))
+        log.error("a command could not be decided and is in quarantine: %s\n%s", command[:200], trace)
+        row = QuarantineRow(new_ulid(self.now, self.entropy(10)), self.now, run_id, command[:4000], trace)
+        self.batch.changes.quarantine.append(row)
+        run = self.memory.get(run_id) if run_id is not None else None
+        if run is not None and not run.status.ended:
+            message = f"The server could not decide what follows ({error!r}). The command is in quarantine as {row.id}."
+            self.apply(plan_crash(run, self.now, message))
 
     # Functions and their queues
 
@@ -84,7 +123,7 @@ class State:
             self.queues.by_function[function_id] = queue
         return queue
 
-    def put_function(self, function: Function, row: FunctionRow) -> None:
+    def put_function(self, row: FunctionRow) -> None:
         """Take in a function; `functions` itself is updated by the caller, for all at once."""
         self.function_rows[row.id] = row
         self.batch.changes.functions[row.id] = row
@@ -109,7 +148,10 @@ class State:
     def create_run(
         self, function: Function, events: list[tuple[int, IncomingEvent]], correlation: str | None = None
     ) -> Run:
-        """Create a run of `function` for its trigger events (receipt, event); it starts at once, or when the first event's time comes."""
+        """Create a run of `function` for its trigger events (receipt, event).
+
+        It starts at once, or when the first event's time comes.
+        """
         now = self.now
         first = events[0][1]
         run = Run(
@@ -165,6 +207,8 @@ class State:
         queue = self.queue(run.function_id)
         if queue.push(ItemRef(item.due, run.id, item.n), self.batch.number):
             self.queues.look(queue, self.now)
+        if queue.late:
+            self._late.add(queue)
 
     def drop_item(self, run: Run, n: int) -> None:
         """Remove an item and its wait."""
@@ -195,9 +239,9 @@ class State:
             internal_id,
             internal_id,
             self.now,
-            user_json=invocation.user,
-            v=invocation.v,
+            user=invocation.user,
             meta=invocation.meta,
+            v=invocation.v,
         )
         receipt = self.store_event(event, internal=True)
         self.create_run(function, [(receipt, event)], correlation)
@@ -229,7 +273,8 @@ class State:
     def emit(self, name: str, data: bytes, event_id: str | None, correlation: str | None) -> None:
         """Store an event of the server's own, and see to it that it is matched, if anything could meet it.
 
-        It is stored with an outbox row in the commit that makes it, so that a crash right after it loses nothing.
+        It is stored with an outbox row in the commit that makes it, so that a crash right after it loses
+        nothing.
         """
         internal_id = new_ulid(self.now, self.entropy(10))
         event = internal_event(name, data, internal_id, event_id or internal_id, self.now)
@@ -250,7 +295,13 @@ class State:
     # Plans
 
     def apply(self, plan: Plan) -> None:
-        """Carry out a plan: in memory, and in the open batch."""
+        """Carry out a plan: in memory, and in the open batch. Raises `ApplyFault` if that fails half-way."""
+        try:
+            self._apply(plan)
+        except Exception as error:
+            raise ApplyFault(f"run {plan.run.id}: {error!r}") from error
+
+    def _apply(self, plan: Plan) -> None:
         run, batch = plan.run, self.batch
         run.commit = batch.number
         for kind, body in plan.history:

@@ -119,7 +119,7 @@ def _joined(left: Any, right: Any, frame: Frame) -> object:
     size = len(left) + len(right)
     if size > MAX_CHARS:
         raise ExpressionError(f"`+` makes more than {MAX_CHARS:,} characters or elements")
-    frame.spend(size >> 6)
+    frame.spend(size if type(left) is list else size >> 4)
     return left + right
 
 

@@ -45,11 +45,13 @@ def parse(text: str) -> SyntaxTree:
             f"an expression has at most {MAX_TEXT:,} characters, this one has {len(text):,}", MAX_TEXT
         )
     try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ExpressionError("the expression is not valid Unicode", error.start) from None
+    try:
         serialized = _environment().compile(text).serialize()
     except RuntimeError as error:
         raise _refusal(text, str(error)) from None
-    except UnicodeEncodeError as error:
-        raise ExpressionError("the expression is not valid Unicode", error.start) from None
     try:
         return read_checked(serialized)
     except RecursionError:

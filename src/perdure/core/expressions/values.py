@@ -18,7 +18,10 @@ from perdure.core.expressions.syntax import Uint
 from perdure.errors import ExpressionError
 
 MAX_WORK = 1_000_000
-"""Units of work one evaluation may do: a node evaluated in a loop, an element compared, 64 characters scanned."""
+"""Units of work one evaluation may do: a node evaluated in a loop, an element compared, 64 characters scanned.
+
+It bounds an evaluation to some tenths of a second, and what `+` builds, at 16 characters a unit, to 16 MB.
+"""
 
 MAX_CHARS = 10_000_000
 """The longest text, and the longest list, that `+` may make."""

@@ -1,0 +1,201 @@
+"""From due items to calls: each function in turn, each app as far as its gate allows.
+
+There is no tick and no poll: an item becomes a call in the same round in which it became due, if there is
+room. An item whose run is not in memory is read first; an item that has no room takes its queue out of the
+line until the gate lets somebody out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import msgspec
+from ulid_transform import ulid_to_bytes
+
+from perdure.core import planning
+from perdure.core.functions import Function
+from perdure.core.model import CALLING, Item, ItemKind, Run, RunStatus
+from perdure.core.pacing import Gate
+from perdure.core.requests import RequestOutcome, build_request
+from perdure.protocol.calls import Call
+from perdure.protocol.failures import OpError
+from perdure.protocol.ids import new_ulid
+from perdure.shard.calls import CallBuilder, uses_api
+from perdure.shard.loads import Loads
+from perdure.shard.queues import FunctionQueue
+from perdure.shard.rows import ItemRef
+from perdure.shard.state import ApplyFault, State
+
+MAX_LOADING = 64
+"""Runs of one function that are read at once because their items are due."""
+
+
+class LiveCall(msgspec.Struct):
+    """A call under way, or about to leave with its batch."""
+
+    generation: int
+    number: int
+    gate: Gate
+
+
+class Dispatcher:
+    """Starts what is due. `start` is told (run id, n, generation, call) when a call's batch is on disk."""
+
+    def __init__(
+        self, state: State, loads: Loads, builder: CallBuilder, start: Callable[[str, int, int, Call], None]
+    ) -> None:
+        self._state = state
+        self._loads = loads
+        self._builder = builder
+        self._start = start
+        self._numbers = 0
+        self._waiting: dict[Gate, list[FunctionQueue]] = {}
+        self._stalled: list[FunctionQueue] = []
+        self.live: dict[tuple[str, int], LiveCall] = {}
+        self.paused = False
+
+    def turn(self, limit: int) -> int:
+        """Handle up to `limit` due items; give back how many were handled."""
+        state = self._state
+        now, queues = state.now, state.queues
+        self._let_in(now)
+        queues.wake(now)
+        done = 0
+        while done < limit:
+            taken = queues.take_turn(now)
+            if taken is None:
+                break
+            queue, ref = taken
+            try:
+                self._handle(queue, ref, now)
+            except ApplyFault:
+                raise
+            except Exception as error:
+                state.quarantine(f"item {ref}", ref.run_id, error)
+            queues.look(queue, now)
+            if queue.wants_window():
+                self._loads.window(queue)
+            done += 1
+        return done
+
+    def has_due(self) -> bool:
+        """Whether more items can be handled at once."""
+        return bool(self._state.queues.line)
+
+    def next_time(self) -> int | None:
+        """When (ms) there will be something to do next, as far as is known; None if nothing is."""
+        times = [self._state.queues.next_time(), *(gate.next_room() for gate in self._waiting)]
+        return min((time for time in times if time is not None), default=None)
+
+    def ended(self, run_id: str, n: int, generation: int) -> None:
+        """A call is over: there is room for another."""
+        live = self.live.get((run_id, n))
+        if live is not None and live.generation == generation:
+            del self.live[(run_id, n)]
+            live.gate.leave(live.number)
+            self._open(live.gate)
+
+    def _open(self, gate: Gate) -> None:
+        for queue in self._waiting.pop(gate, ()):
+            queue.blocked = False
+            self._state.queues.look(queue, self._state.now)
+
+    def _let_in(self, now: int) -> None:
+        for gate in list(self._waiting):
+            time = gate.next_room()
+            if time is not None and time <= now:
+                self._open(gate)
+        if self._stalled:
+            stalled, self._stalled = self._stalled, []
+            for queue in stalled:
+                if queue.loading < MAX_LOADING // 2:
+                    queue.blocked = False
+                    self._state.queues.look(queue, now)
+                else:
+                    self._stalled.append(queue)
+
+    def _block(self, queue: FunctionQueue, ref: ItemRef, gate: Gate) -> None:
+        queue.put_back(ref)
+        queue.blocked = True
+        self._waiting.setdefault(gate, []).append(queue)
+
+    def _load(self, queue: FunctionQueue, ref: ItemRef) -> None:
+        if queue.loading >= MAX_LOADING:
+            queue.put_back(ref)
+            queue.blocked = True
+            self._stalled.append(queue)
+        else:
+            self._loads.want_run_for(queue, ref)
+
+    def _handle(self, queue: FunctionQueue, ref: ItemRef, now: int) -> None:
+        state = self._state
+        run = state.memory.get(ref.run_id)
+        if run is None:
+            self._load(queue, ref)
+            return
+        item = run.items.get(ref.n)
+        if item is None or item.in_flight or item.due != ref.due:
+            return
+        if item.kind in CALLING:
+            self._call_app(queue, ref, run, item, now)
+        elif item.kind is ItemKind.REQUEST:
+            self._make_request(queue, ref, run, item, now)
+        else:
+            state.apply(planning.plan_timer(run, item, now))
+
+    def _call_app(self, queue: FunctionQueue, ref: ItemRef, run: Run, item: Item, now: int) -> None:
+        state, gate = self._state, queue.gate
+        others = any(other is not queue for other in self._waiting.get(gate, ()))
+        if self.paused or not gate.has_room(run.function_id, now, others):
+            self._block(queue, ref, gate)
+            return
+        if not run.memos_resident and not uses_api(run, state.settings):
+            self._load(queue, ref)
+            return
+        function = state.functions.by_id[run.function_id]
+        self._enter(run, item, gate, now)
+        call = self._build(run, item, function, now)
+        self._leave_with_batch(run, item, call)
+
+    def _build(self, run: Run, item: Item, function: Function, now: int) -> Call:
+        entropy = self._state.entropy
+        trace = (ulid_to_bytes(run.id).hex(), entropy(8).hex())
+        return self._builder.build(
+            run, item, function, function.attempts, new_ulid(now, entropy(10)), trace, now // 1000
+        )
+
+    def _make_request(self, queue: FunctionQueue, ref: ItemRef, run: Run, item: Item, now: int) -> None:
+        state, gate = self._state, self._state.request_gate
+        if self.paused or not gate.has_room(run.function_id, now, False):
+            self._block(queue, ref, gate)
+            return
+        assert item.data is not None
+        try:
+            _, call = build_request(item.data)
+        except OpError as error:
+            outcome = RequestOutcome(error.memo(), "Gateway")
+            state.apply(planning.plan_request_answer(run, item, outcome.memo, outcome.op, now, True))
+            return
+        self._enter(run, item, gate, now)
+        self._leave_with_batch(run, item, call)
+
+    def _enter(self, run: Run, item: Item, gate: Gate, now: int) -> None:
+        """Note that the item is being sent: the generation rises in the commit before the call leaves."""
+        state = self._state
+        item.in_flight = True
+        item.generation += 1
+        item.sent_at = now
+        state.batch.put_item(run, item)
+        if run.status is RunStatus.QUEUED and item.kind in CALLING:
+            run.status = RunStatus.RUNNING
+            run.started_at = now
+            state.batch.touch_run(run)
+        self._numbers += 1
+        gate.enter(self._numbers, run.function_id, now)
+        self.live[(run.id, item.n)] = LiveCall(item.generation, self._numbers, gate)
+
+    def _leave_with_batch(self, run: Run, item: Item, call: Call) -> None:
+        batch = self._state.batch
+        batch.calls.append((run.id, item.n, item.generation))
+        batch.effects.append(partial(self._start, run.id, item.n, item.generation, call))

@@ -1,0 +1,452 @@
+"""The shard: one task that is the only writer of its state.
+
+    drain    take commands that wait in the inbox
+    load     what they need and memory does not hold is read; they step aside meanwhile (`shard.loads`)
+    decide   pure planning says what follows; applying it moves memory and the open batch together
+    commit   one store transaction for the batch, guarded by the shard's epoch
+    release  only now: callers are answered, calls leave
+
+One batch is being committed while the next is decided; it is never more than one. Its effects leave before
+those of the next.
+
+**When a commit fails**, every decision made since is void, and so is memory: both are dropped, and read
+again at a higher epoch. The commands of the void batches go back to the head of the inbox, in order. They
+are the same objects with the same ids, so a commit that reached the disk although it seemed to fail is
+recognised: an event by its receipt, an answer by its item's generation, a step because the first result
+stands. Calls under way stay under way: their items keep their generation. While the store refuses to write,
+nothing is accepted and no call starts.
+
+**When a decision raises**, planning has changed nothing: the command is put into quarantine with its
+traceback, its run fails with a reason, and the batch goes on. When applying raises, memory cannot be
+trusted any more: it is dropped as above, and the command goes straight into quarantine the second time.
+
+**When the epoch is lost**, another process owns the shard. This one stops for good.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from functools import partial
+
+from perdure.core.model import CALLING
+from perdure.core.settings import Settings
+from perdure.errors import EpochLost, RequestError, ShardClosed, StoreUnavailable
+from perdure.protocol.calls import Call, CallAnswer, CallFailure
+from perdure.protocol.replies import read_reply
+from perdure.shard import decide, matching
+from perdure.shard.batch import Batch
+from perdure.shard.calls import CallBuilder
+from perdure.shard.commands import CallEnded, Command, ContinueEvent, ReceiveEvents, SendSignal
+from perdure.shard.dispatch import Dispatcher
+from perdure.shard.inbox import Inbox
+from perdure.shard.loads import Loads
+from perdure.shard.ports import Clock, Entropy, Store, Transport
+from perdure.shard.recovery import recover
+from perdure.shard.state import ApplyFault, State
+
+log = logging.getLogger("perdure.shard")
+
+SLICE = 32
+"""Commands decided before the event loop gets its turn: long slices delay everything else in the process."""
+TURNS = 64
+"""Due items handled in one round."""
+BATCH_COMMANDS = 512
+BATCH_BYTES = 4 * 1024 * 1024
+MAX_WAIT_MS = 1_000
+"""The loop looks at the wall clock at least this often, also across a suspended machine."""
+RETRY_STORE_S = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
+
+
+class Shard:
+    """One shard and its loop. `start`, then `submit` commands; `stop` ends it without losing anything."""
+
+    def __init__(
+        self,
+        store: Store,
+        transport: Transport,
+        clock: Clock,
+        entropy: Entropy,
+        settings: Settings,
+        *,
+        number: int = 0,
+        kind: str = "dev",
+        signing_key: str | None = None,
+    ) -> None:
+        self.number = number
+        self.available = False
+        """Whether commands are taken. False before the start, while the store refuses, and after the end."""
+        self.trouble = "the server is starting"
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when the loop has ended; holds `EpochLost` if another process has taken the shard."""
+        self._store = store
+        self._transport = transport
+        self._clock = clock
+        self._entropy = entropy
+        self._settings = settings
+        self._builder = CallBuilder(kind, signing_key, settings)
+        self._inbox = Inbox()
+        self._epoch = 0
+        self._state = State(entropy, settings)
+        self._loads = self._new_loads()
+        self._dispatcher = Dispatcher(self._state, self._loads, self._builder, self._start_call)
+        self._committing: tuple[Batch, asyncio.Future[None]] | None = None
+        self._wake: asyncio.Future[None] | None = None
+        self._fault: BaseException | None = None
+        self._unconfirmed: list[Batch] = []
+        self._stopping = False
+        self._singly = 0
+        """So many commands are still to be committed one by one, after batches have failed for no reason of
+        the disk.
+        """
+        self._faults = 0
+        self._failures = 0
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def state(self) -> State:
+        """The state in memory, for reading only (apps and functions change with registrations)."""
+        return self._state
+
+    async def start(self) -> None:
+        """Take the shard, read what it needs, and begin.
+
+        Raises `StoreUnavailable` if the store cannot be written.
+        """
+        await self._recover([])
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def submit(self, command: Command) -> asyncio.Future[object]:
+        """Line up a command. The future is done when its outcome is on disk.
+
+        Raises `ShardClosed` when nothing is taken now, or too much waits already; the caller may try again
+        later.
+        """
+        if not self.available or self._stopping:
+            raise ShardClosed(self.trouble if not self._stopping else "the server is stopping")
+        if self._inbox.full():
+            raise ShardClosed("too much work is waiting to be stored")
+        future = command.future = asyncio.get_running_loop().create_future()
+        self._inbox.put(command)
+        self._awake()
+        return future
+
+    async def stop(self, grace_s: float = 10.0) -> None:
+        """Start no more calls, wait up to `grace_s` for those under way, commit, and end.
+
+        Calls still under way then are made again at the next start.
+        """
+        self._stopping = True
+        self._dispatcher.paused = True
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + grace_s
+        while self._dispatcher.live and loop.time() < deadline and not self.ended.done():
+            await asyncio.sleep(0.02)
+        while (len(self._inbox) or self._pending()) and self.available and not self.ended.done():
+            self._awake()
+            await asyncio.sleep(0.005)
+        self.available = False
+        self.trouble = "the server has stopped"
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._loads.close()
+
+    def _pending(self) -> bool:
+        return self._committing is not None or not self._state.batch.empty()
+
+    # The loop
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                try:
+                    await self._serve()
+                except EpochLost:
+                    raise
+                except asyncio.CancelledError:
+                    raise
+                except BaseException as fault:
+                    await self._reload(fault)
+        except asyncio.CancelledError:
+            if not self.ended.done():
+                self.ended.set_result(None)
+        except BaseException as fault:
+            self.available = False
+            self.trouble = "another process has taken over this data"
+            log.critical("the shard stops: %s", fault)
+            if not self.ended.done():
+                self.ended.set_exception(fault)
+
+    async def _serve(self) -> None:
+        while True:
+            if self._fault is not None:
+                fault, self._fault = self._fault, None
+                raise fault
+            if self._committing is not None and self._committing[1].done():
+                self._finish_commit()
+            full = self._batch_is_full()
+            more = False
+            if not (full and self._committing is not None):
+                more = self._decide_slice()
+            if self._committing is None and not self._state.batch.empty():
+                self._begin_commit()
+            if more and not (self._committing is not None and self._batch_is_full()):
+                await asyncio.sleep(0)
+            else:
+                await self._wait()
+
+    def _batch_is_full(self) -> bool:
+        batch = self._state.batch
+        limit = 1 if self._singly else BATCH_COMMANDS
+        return len(batch.commands) >= limit or batch.payload >= BATCH_BYTES
+
+    def _decide_slice(self) -> bool:
+        """Decide some commands and handle some due items. Says whether there is more to do at once."""
+        state = self._state
+        state.now = self._clock.now()
+        inbox = self._inbox
+        for _ in range(SLICE):
+            if not inbox or self._batch_is_full():
+                break
+            self._take(inbox.take())
+        if state.follow_ups:
+            follow_ups, state.follow_ups = state.follow_ups, []
+            for command in follow_ups:
+                inbox.put(command)
+        self._dispatcher.turn(TURNS)
+        self._loads.flush()
+        return bool(inbox) or self._dispatcher.has_due()
+
+    def _awake(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    async def _wait(self) -> None:
+        """Sleep until there is something to do.
+
+        A command, an end of a commit or read, or the next due time.
+        """
+        if self._inbox and not (self._committing is not None and self._batch_is_full()):
+            return
+        if self._fault is not None or (self._committing is not None and self._committing[1].done()):
+            return
+        loop = asyncio.get_running_loop()
+        self._wake = loop.create_future()
+        due = self._dispatcher.next_time()
+        wait = MAX_WAIT_MS if due is None else min(max(due - self._clock.now(), 0), MAX_WAIT_MS)
+        timer = loop.call_later(wait / 1000, self._awake)
+        try:
+            await self._wake
+        finally:
+            timer.cancel()
+            self._wake = None
+
+    # Commands
+
+    def _take(self, command: Command) -> None:
+        """Decide a command, or let it step aside until the store has been read for it."""
+        try:
+            if command.faults < 2 and not self._prepared(command):
+                return
+            self._state.batch.commands.append(command)
+            self._decide(command)
+        except ApplyFault:
+            command.faults = 2
+            raise
+        except Exception as error:
+            self._state.quarantine(repr(command), command.run_id, error)
+            decide.refuse(
+                self._state,
+                command,
+                RequestError(500, "the server could not decide this; it is in quarantine"),
+            )
+        self._loads.release(command)
+
+    def _decide(self, command: Command) -> None:
+        if command.faults >= 2:
+            raise RuntimeError("applying this command has failed before")
+        if isinstance(command, ReceiveEvents):
+            if not command.landed:
+                matching.decide_received(self._state, command)
+            decide.answer(self._state, command, None)
+        elif isinstance(command, ContinueEvent):
+            matching.decide_continued(self._state, command)
+        else:
+            decide.SIMPLE[type(command)](self._state, command)
+
+    def _prepared(self, command: Command) -> bool:
+        """Whether everything that the command needs is in memory. If not, it will come back by itself."""
+        if isinstance(command, ReceiveEvents):
+            if not command.receipts and not command.redo:
+                self._give_receipts(command)
+            return bool(command.landed or command.matches) or self._loads.prepare_event(command)
+        if isinstance(command, ContinueEvent):
+            return command.match is not None or self._loads.prepare_event(command)
+        if isinstance(command, SendSignal):
+            return command.looked or self._loads.prepare_signals(command, [command.signal])
+        run_id = command.run_id
+        if run_id is None:
+            return True
+        if not command.loaded and (run_id not in self._state.memory.runs or self._loads.lined_up(run_id)):
+            command.loaded = True
+            self._loads.want_run(run_id, command)
+            return False
+        if isinstance(command, CallEnded) and command.signals is None:
+            return self._prepare_answer(command)
+        return True
+
+    def _give_receipts(self, command: ReceiveEvents) -> None:
+        first = self._state.next_receipt
+        self._state.next_receipt = first + len(command.events)
+        command.receipts = list(range(first, self._state.next_receipt))
+
+    def _prepare_answer(self, command: CallEnded) -> bool:
+        """Read the answer of an app, and find out who holds the signals that it names."""
+        command.signals = {}
+        run = self._state.memory.runs.get(command.run)
+        item = run.items.get(command.n) if run is not None else None
+        if item is None or item.kind not in CALLING or command.result is None:
+            return True
+        command.reply = read_reply(command.result, self._state.now, self._settings.steps_per_run)
+        names = decide.signal_names(command.reply)
+        if not names:
+            return True
+        command.signals = None
+        return self._loads.prepare_signals(command, names)
+
+    # Commit and release
+
+    def _begin_commit(self) -> None:
+        state = self._state
+        batch = state.batch
+        writes = batch.writes()
+        changes = batch.seal()
+        state.batch = Batch(batch.number + 1)
+        self._unconfirmed.append(batch)
+        future = self._store.commit(self.number, self._epoch, changes) if writes else None
+        if future is None:
+            self._release(batch)
+        else:
+            self._committing = (batch, future)
+            future.add_done_callback(lambda _: self._awake())
+
+    def _finish_commit(self) -> None:
+        assert self._committing is not None
+        batch, future = self._committing
+        self._committing = None
+        future.result()
+        self._release(batch)
+
+    def _release(self, batch: Batch) -> None:
+        """The batch is on disk: let its effects go, and forget what no read can miss any more."""
+        self._unconfirmed.remove(batch)
+        self._failures = 0
+        if self._singly:
+            self._singly = max(self._singly - len(batch.commands), 0)
+            self._faults = self._faults if self._singly else 0
+        state = self._state
+        state.memory.committed = batch.number
+        for effect in batch.effects:
+            effect()
+        state.forget(batch.runs.values())
+
+    # Calls
+
+    def _start_call(self, run_id: str, n: int, generation: int, call: Call) -> None:
+        self._transport.start(call, partial(self._call_done, run_id, n, generation))
+
+    def _call_done(self, run_id: str, n: int, generation: int, result: CallAnswer | CallFailure) -> None:
+        self._dispatcher.ended(run_id, n, generation)
+        self._inbox.put(CallEnded(run=run_id, n=n, generation=generation, result=result))
+        self._awake()
+
+    # Recovery
+
+    def _new_loads(self) -> Loads:
+        return Loads(self.number, self._store, self._state, self._give_back, self._load_failed)
+
+    def _give_back(self, commands: list[Command]) -> None:
+        self._inbox.put_back(commands)
+        self._awake()
+
+    def _load_failed(self, error: BaseException) -> None:
+        self._fault = error
+        self._awake()
+
+    async def _recover(self, commands: list[Command]) -> None:
+        """Claim the shard and read its state anew; `commands` are decided again first."""
+        self._epoch = await self._store.claim(self.number)
+        old = self._state
+        state = State(self._entropy, self._settings)
+        state.now = self._clock.now()
+        state.gates, state.request_gate, state.limits = old.gates, old.request_gate, old.limits
+        live = self._dispatcher.live
+        kept = {(key, call.generation) for key, call in live.items()}
+        kept |= {((c.run, c.n), c.generation) for c in commands if isinstance(c, CallEnded)}
+        follow_ups = await recover(state, self._store, self.number, kept)
+        self._state = state
+        self._loads = self._new_loads()
+        paused = self._dispatcher.paused
+        self._dispatcher = Dispatcher(state, self._loads, self._builder, self._start_call)
+        self._dispatcher.live, self._dispatcher.paused = live, paused
+        self._committing = None
+        self._unconfirmed = []
+        self._fault = None
+        self._inbox.put_back([*commands, *follow_ups])
+        self.available = True
+        self.trouble = ""
+
+    async def _reload(self, fault: BaseException) -> None:
+        """Everything undecided or uncommitted is void.
+
+        Drop memory, read it again, and decide the same commands again.
+        """
+        self.available = False
+        refused = isinstance(fault, StoreUnavailable)
+        self.trouble = str(fault) if refused else "the server is reading its state again"
+        if refused:
+            log.error("the store refuses to write: %s", fault)
+        else:
+            log.error(
+                "a batch could not be committed; state is read again\n%s",
+                "".join(traceback.format_exception(fault)),
+            )
+        commands = self._void()
+        if not refused:
+            self._faults += 1
+            if self._faults > 1:
+                self._singly = len(commands)
+        await self._loads.close()
+        while True:
+            await asyncio.sleep(RETRY_STORE_S[min(self._failures, len(RETRY_STORE_S) - 1)])
+            self._failures += 1
+            commands += self._fresh(self._inbox.take_all())
+            try:
+                await self._recover(commands)
+            except StoreUnavailable as error:
+                self.trouble = str(error)
+                continue
+            return
+
+    def _void(self) -> list[Command]:
+        """The commands of all batches that are not on disk, of reads under way, and of the inbox, in order."""
+        found: list[Command] = []
+        for batch in (*self._unconfirmed, self._state.batch):
+            found += batch.commands
+            for run_id, n, generation in batch.calls:
+                self._dispatcher.ended(run_id, n, generation)
+        found += self._loads.waiting()
+        found += self._inbox.take_all()
+        return self._fresh(found)
+
+    def _fresh(self, commands: list[Command]) -> list[Command]:
+        """Each command once, made ready for another decision.
+
+        Those that the shard gave itself come back from the outbox.
+        """
+        fresh = [command for command in dict.fromkeys(commands) if not isinstance(command, ContinueEvent)]
+        for command in fresh:
+            command.again()
+        return fresh
