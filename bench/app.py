@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.connection import Pool
+from bench.peers import install
 from bench.processes import BENCH, Process, free_port, python_module
 
 WAIT_S = 300.0
@@ -66,6 +67,7 @@ def start_app(kind: str, server_url: str, logs: Path) -> App:
     """Start the app of a kind (`python`, `js`, `bare`) that serves the workloads' functions to a server."""
     port = free_port()
     if kind == "js":
+        install.javascript_app()
         argv = ["node", str(BENCH / "js" / "app.mjs"), str(port), server_url]
     else:
         module = {"python": "bench.apps.python_sdk", "bare": "bench.apps.bare"}[kind]

@@ -95,7 +95,10 @@ async def sampled(
     """Do the work while py-spy samples the process; (raw stacks, CPU seconds of the process meanwhile)."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "stacks"
-        command = [str(Path(sys.executable).parent / "py-spy"), "record", "--pid", str(pid), "--nonblocking"]
+        program = Path(sys.executable).parent / "py-spy"
+        if not program.exists():
+            raise SystemExit("py-spy is not installed: python -m pip install -r bench/requirements.txt")
+        command = [str(program), "record", "--pid", str(pid), "--nonblocking"]
         command += ["--subprocesses", "--function", "--full-filenames", "--rate", str(rate)]
         command += ["--format", "raw", "--output", str(output), "--duration", "unlimited"]
         command += ["--native"] if native else []

@@ -20,6 +20,7 @@ import uvloop
 
 from bench import report
 from bench.measure import load_average, machine
+from bench.peers.install import PeerMissing
 from bench.peers.registry import PEERS
 from bench.processes import BENCH
 from bench.server import DEFAULT_COMMAND, ServerLauncher
@@ -56,12 +57,19 @@ class Recorder:
     def __init__(self) -> None:
         self.rounds: report.Rounds = {}
         self.failures: list[str] = []
+        self.notes: list[str] = []
 
     def add(self, who: str, figures: Figures) -> None:
         """Add one round's figures."""
         row = self.rounds.setdefault(who, {})
         for figure, value in figures.items():
             row.setdefault(figure, []).append(value)
+
+    def skipped(self, who: str, reason: PeerMissing) -> None:
+        """Note that a peer cannot be had on this machine."""
+        line = f"{who} was not measured: {reason}"
+        if line not in self.notes:
+            self.notes.append(line)
 
     def failed(self, who: str, error: BaseException) -> None:
         """Note that a contestant could not be measured; the others go on."""
@@ -85,6 +93,8 @@ async def measure_all(options: argparse.Namespace, folder: Path, recorder: Recor
             _say(f"round {round_ + 1}: {name}")
             try:
                 recorder.add(name, await PEERS[name](wanted, folder))
+            except PeerMissing as error:
+                recorder.skipped(name, error)
             except Exception as error:
                 recorder.failed(name, error)
 
@@ -159,6 +169,7 @@ def main(argv: list[str] | None = None) -> int:
             runner.run(measure_all(options, folder, recorder))
     finally:
         record |= {"load_after": load_average(), "rounds": recorder.rounds, "failures": recorder.failures}
+        record["notes"] = recorder.notes
         report.write_json(options.folder / f"{time.strftime('%Y%m%d-%H%M%S')}.json", record)
         if not recorder.failures:
             shutil.rmtree(folder, ignore_errors=True)
@@ -179,6 +190,8 @@ def _print(options: argparse.Namespace, record: dict[str, Any], recorder: Record
         print(f"\n**Ratios within this run**\n\n{compared}")
     if not options.markdown:
         print(f"\n{report.goals(recorder.rounds)}")
+    for note in recorder.notes:
+        print(note)
     for line in recorder.failures:
         print(f"could not be measured: {line}\nlogs: {folder}")
 

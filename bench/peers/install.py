@@ -15,12 +15,16 @@ PYTHON = HOME / "venv" / "bin" / "python"
 GRANIAN = HOME / "venv" / "bin" / "granian"
 
 
+class PeerMissing(RuntimeError):
+    """A peer, or what it stands on, cannot be had on this machine; the text says what would help."""
+
+
 def restate_server() -> Path:
-    """The Restate server's program, installed if need be; FileNotFoundError if there is none for this machine."""
+    """The Restate server's program, installed if need be; PeerMissing if there is none for this machine."""
     _node()
     found = sorted(HOME.glob("node/node_modules/@restatedev/restate-server-*/bin/restate-server"))
     if not found:
-        raise FileNotFoundError("npm has no restate-server for this machine")
+        raise PeerMissing("npm has no restate-server for this machine")
     return found[0]
 
 
@@ -57,6 +61,8 @@ def javascript_app() -> None:
 
 def install_node(folder: Path) -> None:
     """Install what the folder's lock file names; none of the packages needs its install script."""
+    if shutil.which("npm") is None:
+        raise PeerMissing("npm is not installed; Debian's `npm` or Node's own packages bring it")
     subprocess.run(
         ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"], cwd=folder, check=True
     )

@@ -10,13 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from bench.peers.install import PeerMissing
 from bench.processes import Process, free_port
 
 DEBIAN = Path("/usr/lib/postgresql")
-
-
-class PostgresMissing(RuntimeError):
-    """There is no PostgreSQL on this machine."""
 
 
 def programs() -> Path:
@@ -26,7 +23,7 @@ def programs() -> Path:
         return found[-1].parent
     on_path = shutil.which("initdb")
     if on_path is None:
-        raise PostgresMissing("no PostgreSQL found; install Debian's `postgresql` to measure on it")
+        raise PeerMissing("no PostgreSQL found; install Debian's `postgresql` to measure on it")
     return Path(on_path).resolve().parent
 
 
