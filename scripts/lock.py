@@ -15,24 +15,27 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 HEADER = "# {what}\n# Made by `make lock` from pyproject.toml. Do not edit.\n"
 # Largest first: the others are constrained by it.
+PROJECT = ["pyproject.toml"]
 LOCKS = {
-    "test": ("Everything: the server, the example app, lint and tests.", ["example", "dev", "lock"]),
-    "example": ("The server and the example app.", ["example"]),
-    "server": ("The server alone, as `pip install perdure` brings it.", []),
+    "test": (
+        "Everything: the server, the example app, lint and tests.",
+        [*PROJECT, "--extra", "example", "--extra", "dev", "--extra", "lock"],
+    ),
+    "example": ("The server and the example app.", [*PROJECT, "--extra", "example"]),
+    "server": ("The server alone, as `pip install perdure` brings it.", PROJECT),
+    "node": ("Node.js, for the tests on a machine that has none.", ["--group", "node"]),
 }
 ADDRESS = re.compile(r"https?://|file://|--(extra-)?index-url|--find-links", re.IGNORECASE)
 
 
-def compile_lock(name: str, what: str, extras: list[str]) -> None:
+def compile_lock(name: str, what: str, sources: list[str]) -> None:
     """Write requirements/<name>.txt. Exits with a message if the resolver fails or an address gets in."""
     target = ROOT / "requirements" / f"{name}.txt"
     command = [
-        sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml",
+        sys.executable, "-m", "uv", "pip", "compile", *sources,
         "--universal", "--python-version", "3.11", "--generate-hashes",
         "--no-emit-index-url", "--no-emit-find-links", "--no-annotate", "--no-header", "--upgrade", "--quiet",
     ]  # fmt: skip
-    for extra in extras:
-        command += ["--extra", extra]
     if name != "test":
         command += ["--constraints", "requirements/test.txt"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -23,6 +23,8 @@ from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = ROOT / ".venv" / "bin"
+# Node.js, if this machine has none of its own (scripts/environment.py).
+NODE_BIN = ROOT / ".venv" / "node" / "bin"
 # The parts are meant to fit a machine of two cores; the sum of their limits is above this on purpose, since not all
 # of them are slow on the same day.
 TOTAL_SECONDS = 35 * 60
@@ -50,7 +52,7 @@ class Part:
 
 def execute(command: list[str], limit: float) -> int | None:
     """Run a command with its output shown; its exit code, or None if it had to be ended with all that it started."""
-    path = os.pathsep.join([str(BIN), os.environ.get("PATH", "")])
+    path = os.pathsep.join([str(BIN), os.environ.get("PATH", ""), str(NODE_BIN)])
     with subprocess.Popen(
         command, cwd=ROOT, env={**os.environ, "PATH": path}, stdin=subprocess.DEVNULL, start_new_session=True
     ) as child:
@@ -176,8 +178,8 @@ def report(outcomes: dict[str, Outcome], whole: bool) -> int:
             print(f"NOT RUN  {name}: {reason}" + (f" ({times} tests)" if times > 1 else ""))
         for problem in outcome.problems:
             print(f"FAILED   {name}: {problem}")
-    if shutil.which("node") is None:
-        print("NOT RUN  sdk: everything on the JavaScript SDK, since Node.js was not found")
+    if not (shutil.which("node") or (NODE_BIN / "node").exists()):
+        print("NOT RUN  sdk: everything on the JavaScript SDK, since there is no Node.js")
     passed = sum(outcome.passed for outcome in outcomes.values())
     failed = sum(outcome.failed for outcome in outcomes.values())
     skipped = sum(sum(outcome.not_run.values()) for outcome in outcomes.values())

@@ -57,7 +57,7 @@ def test_no_file_names_this_checkout() -> None:
 
 def test_python_locks_hold_versions_and_hashes_and_nothing_else() -> None:
     locks = tracked("requirements/*.txt")
-    assert {path.name for path in locks} == {"server.txt", "example.txt", "test.txt"}
+    assert {path.name for path in locks} == {"server.txt", "example.txt", "test.txt", "node.txt"}
     for path in locks:
         text = path.read_text()
         assert URL.findall(text) == [], path
