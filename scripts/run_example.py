@@ -290,7 +290,7 @@ class Pair:
     curl {app}/calls/ID
     curl {server}/v1/events/EVENT_ID/runs
 
-  Let the second step fail once (it is tried again after some seconds), or take 20 seconds:
+  Let the second step fail once (it is tried again 15 to 45 seconds later), or take 20 seconds:
 
     curl {app}/calls -H 'content-type: application/json' -d '{{"transcript": "Ann: Hi.", "fail_first": 1}}'
     curl {app}/calls -H 'content-type: application/json' -d '{{"transcript": "Ann: Hi.", "takes_seconds": 20}}'
