@@ -11,6 +11,7 @@ import hashlib
 import json
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -234,6 +235,54 @@ def function_config(app: BareApp, slug: str, **config: Any) -> dict[str, Any]:
         "steps": {"step": {**step, "retries": {"attempts": retries}}},
         **config,
     }
+
+
+@dataclass(frozen=True)
+class Scripted:
+    """One scripted function, alone in an app of its own."""
+
+    server: Server
+    app: BareApp
+    slug: str
+
+    @classmethod
+    def make(
+        cls,
+        server: Server,
+        app: BareApp,
+        script: Script | Iterable[Answer],
+        fields: dict[str, Any] | None = None,
+        **config: Any,
+    ) -> Scripted:
+        """Register a function of a fresh name. `config` goes to `function_config`, `fields` beside the functions."""
+        slug = f"bare-{uuid.uuid4().hex[:12]}"
+        url = config.pop("url", f"{app.origin}/{slug}")
+        app.on(slug, script)
+        register(
+            server,
+            app,
+            slug,
+            [function_config(app, slug, url=url, **config)],
+            **{"url": url, **(fields or {})},
+        )
+        return cls(server, app, slug)
+
+    @property
+    def calls(self) -> list[Call]:
+        return self.app.of(self.slug)
+
+    def trigger(self, **data: Any) -> str:
+        """Send the function's event; its id."""
+        return self.server.send({"name": f"bare/{self.slug}", "data": data})[0]
+
+    def ended(self, event_id: str, timeout: float = 15) -> dict[str, Any]:
+        """The run that the event started, once it has ended."""
+        run = self.server.run_of(event_id, self.slug, timeout)
+        return self.server.ended(run["run_id"], timeout)
+
+    def run(self, timeout: float = 15, **data: Any) -> dict[str, Any]:
+        """`trigger`, then `ended`."""
+        return self.ended(self.trigger(**data), timeout)
 
 
 def register(

@@ -8,9 +8,11 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.sdk.bare_app import BareApp, Scripted
 from tests.sdk.driver import HERE, App, Process, Server, free_port
 
 
@@ -149,3 +151,25 @@ def apps(server: Server, start_app: Starter) -> Callable[[str], App]:
 @pytest.fixture
 def app(request: pytest.FixtureRequest, apps: Callable[[str], App]) -> App:
     return apps(request.param)
+
+
+@pytest.fixture(scope="session")
+def bare() -> Iterator[BareApp]:
+    """The app without an SDK, for all tests."""
+    app = BareApp()
+    yield app
+    app.close()
+
+
+@pytest.fixture
+def scripted(server: Server, bare: BareApp) -> Iterator[Callable[..., Scripted]]:
+    """Gives a function that makes a scripted function; afterwards no call may have been beyond a script."""
+    made: list[Scripted] = []
+
+    def make(script: Any, **config: Any) -> Scripted:
+        made.append(Scripted.make(server, bare, script, **config))
+        return made[-1]
+
+    yield make
+    slugs = {one.slug for one in made}
+    assert [call for call in bare.unexpected if call.query.get("fnId") in slugs] == []
