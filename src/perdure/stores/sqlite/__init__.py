@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from perdure.stores.sqlite.reader import SqliteReader
 from perdure.stores.sqlite.store import SqliteStore
 
-__all__ = ["SqliteStore"]
+__all__ = ["SqliteReader", "SqliteStore"]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from itertools import chain
 from typing import Any, NamedTuple
 
 import apsw
+import msgspec
 
 from perdure.shard.rows import (
     AppRow,
@@ -39,9 +40,11 @@ class Search(NamedTuple):
     keys: tuple[str, ...]
     order: str = ""
 
-    def text(self, count: int, first: int = 2) -> str:
-        """The statement for `count` keys, bound from parameter `first` on; ?1 is the shard."""
-        return f"{self.select} AND {among(self.keys, count, first)}{self.order}"
+
+@cache
+def _text(search: Search, count: int, first: int) -> str:
+    """The statement for `count` keys, bound from parameter `first` on; ?1 is the shard."""
+    return f"{search.select} AND {among(search.keys, count, first)}{search.order}"
 
 
 def _select(table: str, row: Any, condition: str = "") -> str:
@@ -130,7 +133,7 @@ class Loader:
             part = keys[at : at + CHUNKS[-1]]
             size = next(size for size in CHUNKS if size >= len(part))
             padded = chain.from_iterable((*part, *(part[-1],) * (size - len(part))))
-            yield from self._connection.execute(search.text(size, len(fixed) + 1), (*fixed, *padded))
+            yield from self._connection.execute(_text(search, size, len(fixed) + 1), (*fixed, *padded))
             at += len(part)
 
     def recover(self, shard: int) -> Recovered:
@@ -167,7 +170,9 @@ class Loader:
         return {run_id: run._replace(last_n=last.get(run_id, 0)) for run_id, run in runs.items()}
 
     def _add_events(self, shard: int, runs: dict[str, StoredRun]) -> None:
-        receipts = {run_id: json.loads(run.run.receipts) for run_id, run in runs.items()}
+        receipts = {
+            run_id: msgspec.json.decode(run.run.receipts, type=list[int]) for run_id, run in runs.items()
+        }
         wanted = dict.fromkeys(chain.from_iterable(receipts.values()))
         events = self._events(shard, list(wanted))
         for run_id, run in runs.items():

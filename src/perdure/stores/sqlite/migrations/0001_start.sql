@@ -50,6 +50,8 @@ CREATE TABLE events (
     body BLOB NOT NULL,
     PRIMARY KEY (shard, receipt)
 );
+-- Each of these two costs some 0.6 µs and 50 to 75 bytes an event; they hold the columns that a listing filters by, so that
+-- walking over the server's own events reads no bodies.
 CREATE INDEX events_by_internal_id ON events (internal_id, internal, received_at);
 CREATE INDEX events_by_name ON events (name, internal_id, received_at) WHERE internal = 0;
 
@@ -72,7 +74,7 @@ CREATE TABLE runs (
     output BLOB,
     PRIMARY KEY (shard, id)
 );
-CREATE INDEX runs_by_event ON runs (event_id);
+CREATE INDEX runs_by_event ON runs (event_id, id);
 CREATE INDEX runs_by_function ON runs (function_id, id);
 
 CREATE TABLE steps (

@@ -1,0 +1,236 @@
+"""Answers to pages and APIs, read beside the writer.
+
+Each thread of a small pool has a connection of its own, which cannot write. A question is one search by index
+and one short look at the database: while a reader holds an old state of it, the write-ahead log cannot start
+over, so what takes longer than a second is stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import apsw
+import msgspec
+
+from perdure.errors import StoreUnavailable
+from perdure.reading.port import (
+    AppRecord,
+    EventRecord,
+    FunctionRecord,
+    HistoryRecord,
+    ItemRecord,
+    RunRecord,
+    StepRecord,
+)
+from perdure.stores.sqlite.connections import connect_reader, explain
+
+THREADS = 2
+"""Questions answered at once; more wait."""
+
+DEADLINE_SECONDS = 1.0
+"""A question that takes longer is stopped."""
+
+_INSTRUCTIONS = 20_000
+"""How often the deadline is looked at, in instructions of SQLite's machine: some hundred times a second."""
+
+T = TypeVar("T")
+R = TypeVar("R", bound=msgspec.Struct)
+
+_HERE = "shard IN (SELECT shard FROM shards)"
+"""Ids are unique across shards. There are few of these, and keys start with them."""
+
+
+def _columns(record: type[msgspec.Struct], **renamed: str) -> str:
+    return ",".join(renamed.get(name, name) for name in record.__struct_fields__)
+
+
+_EVENT = _columns(EventRecord)
+_RUN = _columns(RunRecord)
+_PAGE = (
+    "internal=0 AND internal_id<?2 AND received_at>?3 AND received_at<?4"
+    " ORDER BY internal_id DESC, receipt DESC LIMIT ?5"
+)
+
+LIST_EVENTS = f"SELECT {_EVENT} FROM events INDEXED BY events_by_internal_id WHERE ?1 IS NULL AND {_PAGE}"
+LIST_EVENTS_BY_NAME = f"SELECT {_EVENT} FROM events INDEXED BY events_by_name WHERE name=?1 AND {_PAGE}"
+EVENT = f"SELECT {_EVENT} FROM events WHERE internal_id=?1 ORDER BY receipt LIMIT 1"
+RUNS_OF_EVENT = f"SELECT {_RUN} FROM runs WHERE event_id=?1 AND id>?2 ORDER BY id LIMIT ?3"
+RUN = f"SELECT {_RUN} FROM runs WHERE {_HERE} AND id=?1"
+RECEIPTS = f"SELECT shard,receipts FROM runs WHERE {_HERE} AND id=?1"
+EVENT_BY_RECEIPT = f"SELECT {_EVENT} FROM events WHERE shard=?1 AND receipt=?2"
+STEPS = (
+    f"SELECT {_columns(StepRecord, id='step_id')} FROM steps WHERE {_HERE} AND run_id=?1 ORDER BY position"
+)
+ITEMS = f"SELECT {_columns(ItemRecord)} FROM items WHERE {_HERE} AND run_id=?1 ORDER BY n"
+HISTORY = (
+    f"SELECT {_columns(HistoryRecord)} FROM history WHERE {_HERE} AND run_id=?1 AND n>?2 ORDER BY n LIMIT ?3"
+)
+APPS = f"SELECT {_columns(AppRecord)} FROM apps WHERE {_HERE} ORDER BY id"
+FUNCTIONS = (
+    f"SELECT {_columns(FunctionRecord)} FROM functions WHERE {_HERE} AND ?1 IN ('',app_id) ORDER BY id"
+)
+
+STATEMENTS = (
+    LIST_EVENTS,
+    LIST_EVENTS_BY_NAME,
+    EVENT,
+    RUNS_OF_EVENT,
+    RUN,
+    RECEIPTS,
+    EVENT_BY_RECEIPT,
+    STEPS,
+    ITEMS,
+    HISTORY,
+    APPS,
+    FUNCTIONS,
+)
+
+
+class SqliteReader:
+    """Implements `perdure.reading.port.Reader` on a SQLite file that a `SqliteStore` has open. Made by
+    `open`."""
+
+    def __init__(self, path: Path, deadline_seconds: float) -> None:
+        self.path = path
+        self._deadline_seconds = deadline_seconds
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="perdure-read")
+        self._local = threading.local()
+        self._connections: list[apsw.Connection] = []
+        self._closed = False
+
+    @classmethod
+    def open(
+        cls, path: str | os.PathLike[str], *, deadline_seconds: float = DEADLINE_SECONDS
+    ) -> SqliteReader:
+        """Read the database at `path`. Connections are made at the first questions."""
+        return cls(Path(path), deadline_seconds)
+
+    async def list_events(
+        self,
+        *,
+        name: str | None = None,
+        received_after: int | None = None,
+        received_before: int | None = None,
+        before: str | None = None,
+        limit: int = 20,
+    ) -> list[EventRecord]:
+        """Events, newest first by internal id, without the server's own."""
+        statement = LIST_EVENTS if name is None else LIST_EVENTS_BY_NAME
+        page = (
+            name,
+            "\x7f" if before is None else before,
+            -1 if received_after is None else received_after,
+            2**63 - 1 if received_before is None else received_before,
+            limit,
+        )
+        return await self._ask(lambda db: [_event(row) for row in db.execute(statement, page)])
+
+    async def event(self, internal_id: str) -> EventRecord | None:
+        """The event with this internal id; of several the one that came first."""
+        found = await self._ask(lambda db: [_event(row) for row in db.execute(EVENT, (internal_id,))])
+        return found[0] if found else None
+
+    async def runs_of_event(self, internal_id: str, *, after: str = "", limit: int = 1000) -> list[RunRecord]:
+        """Runs that the event started, in the order of their ids."""
+        keys = (internal_id, after, limit)
+        return await self._ask(lambda db: [_run(row) for row in db.execute(RUNS_OF_EVENT, keys)])
+
+    async def run(self, run_id: str) -> RunRecord | None:
+        """One run."""
+        found = await self._ask(lambda db: [_run(row) for row in db.execute(RUN, (run_id,))])
+        return found[0] if found else None
+
+    async def events_of_run(self, run_id: str) -> list[EventRecord]:
+        """The events that started the run, in the order in which calls carry them."""
+
+        def read(db: apsw.Connection) -> list[EventRecord]:
+            found: list[Any] = db.execute(RECEIPTS, (run_id,)).fetchall()
+            return [
+                _event(row)
+                for shard, receipts in found
+                for receipt in msgspec.json.decode(receipts, type=list[int])
+                for row in db.execute(EVENT_BY_RECEIPT, (shard, receipt))
+            ]
+
+        return await self._ask(read)
+
+    async def steps_of_run(self, run_id: str) -> list[StepRecord]:
+        """Finished steps, in the order in which they finished."""
+        return await self._records(StepRecord, STEPS, run_id)
+
+    async def items_of_run(self, run_id: str) -> list[ItemRecord]:
+        """What is still to happen to the run."""
+        return await self._ask(lambda db: [_item(row) for row in db.execute(ITEMS, (run_id,))])
+
+    async def history_of_run(self, run_id: str, *, after: int = 0, limit: int = 1000) -> list[HistoryRecord]:
+        """What happened to the run."""
+        return await self._records(HistoryRecord, HISTORY, run_id, after, limit)
+
+    async def apps(self) -> list[AppRecord]:
+        """All apps, archived ones too."""
+        return await self._records(AppRecord, APPS)
+
+    async def functions(self, app_id: str | None = None) -> list[FunctionRecord]:
+        """Functions of one app, or all, archived ones too."""
+        return await self._records(FunctionRecord, FUNCTIONS, app_id or "")
+
+    async def close(self) -> None:
+        """Wait for the questions under way, and let go of the files. A second call does nothing."""
+        self._closed = True
+        await asyncio.to_thread(self._threads.shutdown)
+        while self._connections:
+            self._connections.pop().close()
+
+    async def _records(self, record: type[R], statement: str, *keys: Any) -> list[R]:
+        return await self._ask(lambda db: [record(*row) for row in db.execute(statement, keys)])
+
+    async def _ask(self, read: Callable[[apsw.Connection], T]) -> T:
+        if self._closed:
+            raise StoreUnavailable(f"{self.path} has been closed; the server is stopping.")
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._answer, read)
+
+    def _answer(self, read: Callable[[apsw.Connection], T]) -> T:
+        """In a thread of the pool."""
+        try:
+            connection = self._connection()
+            self._local.deadline = time.monotonic() + self._deadline_seconds
+            return read(connection)
+        except apsw.Error as error:
+            raise explain(error, self.path) from error
+
+    def _connection(self) -> apsw.Connection:
+        connection: apsw.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = connect_reader(self.path)
+            connection.set_progress_handler(self._too_late, _INSTRUCTIONS)
+            self._local.connection = connection
+            self._connections.append(connection)
+        return connection
+
+    def _too_late(self) -> bool:
+        deadline: float = self._local.deadline
+        return time.monotonic() > deadline
+
+
+def _event(row: tuple[Any, ...]) -> EventRecord:
+    *columns, internal, body = row
+    return _make(EventRecord, *columns, bool(internal), body)
+
+
+def _run(row: tuple[Any, ...]) -> RunRecord:
+    return _make(RunRecord, *row[:4], msgspec.json.decode(row[4], type=tuple[str, ...]), *row[5:])
+
+
+def _item(row: tuple[Any, ...]) -> ItemRecord:
+    return _make(ItemRecord, *row[:-1], bool(row[-1]))
+
+
+def _make(record: Callable[..., R], *columns: Any) -> R:
+    return record(*columns)

@@ -1,0 +1,179 @@
+"""What pages and APIs get to read of what a store has committed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import pytest_asyncio
+
+from perdure.errors import StoreUnavailable
+from perdure.reading.port import EventRecord, ItemRecord, Reader, RunRecord, StepRecord
+from perdure.shard.changes import Changes
+from perdure.shard.ports import Store
+from perdure.stores.sqlite import SqliteReader, SqliteStore
+from tests.contract.rows import app, changes, commit, event, function, history, item, run, step
+
+
+class Pair(NamedTuple):
+    """A store and a reader of the same data."""
+
+    store: Store
+    reader: Reader
+    epochs: dict[int, int]
+
+    async def commit(self, batch: Changes, shard: int = 0) -> None:
+        if shard not in self.epochs:
+            self.epochs[shard] = await self.store.claim(shard)
+        await commit(self.store, self.epochs[shard], batch, shard)
+
+
+def sqlite(folder: Path) -> tuple[Store, Reader]:
+    return SqliteStore.open(folder / "perdure.db"), SqliteReader.open(folder / "perdure.db")
+
+
+FACTORIES = {maker.__name__: maker for maker in (sqlite,)}
+
+
+@pytest_asyncio.fixture(params=FACTORIES)
+async def pair(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Pair]:
+    store, reader = FACTORIES[request.param](tmp_path)
+    yield Pair(store, reader, {})
+    await reader.close()
+    await store.close()
+
+
+class TestEvents:
+    async def test_are_listed_newest_first_without_the_servers_own(self, pair: Pair):
+        rows = [event(n) for n in (1, 2, 3)]
+        own = event(4, name="inngest/function.finished", internal=1)
+        await pair.commit(changes(rows[1], rows[2], rows[0], own))
+        assert [found.receipt for found in await pair.reader.list_events()] == [3, 2, 1]
+        assert await pair.reader.list_events(name="inngest/function.finished") == []
+
+    async def test_by_name(self, pair: Pair):
+        await pair.commit(changes(*[event(n, name="a/b" if n % 3 else "c/d") for n in range(1, 10)]))
+        assert [found.receipt for found in await pair.reader.list_events(name="c/d")] == [9, 6, 3]
+        assert [found.receipt for found in await pair.reader.list_events(name="a/b", limit=2)] == [8, 7]
+        assert await pair.reader.list_events(name="a") == []
+
+    @pytest.mark.parametrize("name", [None, "shop/paid"])
+    async def test_page_by_page(self, pair: Pair, name: str | None):
+        await pair.commit(changes(*[event(n) for n in range(1, 24)]))
+        read: list[EventRecord] = []
+        before = None
+        while page := await pair.reader.list_events(name=name, before=before, limit=5):
+            read.extend(page)
+            before = page[-1].internal_id
+        assert [found.receipt for found in read] == list(range(23, 0, -1))
+
+    @pytest.mark.parametrize("name", [None, "shop/paid"])
+    async def test_by_time_of_receipt(self, pair: Pair, name: str | None):
+        await pair.commit(changes(*[event(n, received_at=100 * n) for n in range(1, 9)]))
+        ask = pair.reader.list_events
+        assert [e.receipt for e in await ask(name=name, received_after=600)] == [8, 7]
+        assert [e.receipt for e in await ask(name=name, received_before=300)] == [2, 1]
+        assert [e.receipt for e in await ask(name=name, received_after=300, received_before=600)] == [5, 4]
+
+    async def test_duplicates_are_listed_each(self, pair: Pair):
+        same = event(1).internal_id
+        await pair.commit(changes(event(1), event(2, internal_id=same, body=b'{"again":1}')))
+        assert [found.receipt for found in await pair.reader.list_events()] == [2, 1]
+        found = await pair.reader.event(same)
+        assert found is not None
+        assert found.receipt == 1
+
+    async def test_one_with_all_its_fields(self, pair: Pair):
+        row = event(1, id="mine", internal=1, body=b"{}")
+        await pair.commit(changes(row))
+        assert await pair.reader.event(row.internal_id) == EventRecord(
+            1, row.internal_id, "shop/paid", "mine", 1000, 1001, True, b"{}"
+        )
+        assert await pair.reader.event("01EX") is None
+
+
+class TestRuns:
+    async def test_of_an_event(self, pair: Pair):
+        rows = [run(f"r-{n}", (1,)) for n in (3, 1, 2)]
+        await pair.commit(changes(event(1), event(2), *rows, run("r-4", (2,))))
+        of = event(1).internal_id
+        assert [found.id for found in await pair.reader.runs_of_event(of)] == ["r-1", "r-2", "r-3"]
+        assert [found.id for found in await pair.reader.runs_of_event(of, limit=2)] == ["r-1", "r-2"]
+        assert [found.id for found in await pair.reader.runs_of_event(of, after="r-2")] == ["r-3"]
+        assert await pair.reader.runs_of_event("01EX") == []
+
+    async def test_one_with_all_its_fields(self, pair: Pair):
+        row = run(
+            "r-1", (1, 2), status="FAILED", started_at=3, ended_at=4, correlation="r-0.h", output=b"null"
+        )
+        await pair.commit(changes(row._replace(original_run_id="r-9")))
+        ids = (event(1).internal_id, event(2).internal_id)
+        assert await pair.reader.run("r-1") == RunRecord(
+            "r-1", "f-1", "FAILED", ids[0], ids, "shop/paid", 1002, 3, 4, "r-0.h", "r-9", b"null"
+        )
+        assert await pair.reader.run("r-2") is None
+
+    async def test_their_parts(self, pair: Pair):
+        parts = [
+            step("r-1", "z", 0, b"1"),
+            step("r-1", "a", 1, b"2"),
+            item("r-1", 7),
+            item("r-1", 5, in_flight=1),
+        ]
+        notes = [history("r-1", n) for n in (1, 2, 3, 4)]
+        await pair.commit(changes(event(1), event(2), run("r-1", (2, 1)), *parts, *notes, item("r-2", 1)))
+        assert [found.receipt for found in await pair.reader.events_of_run("r-1")] == [2, 1]
+        assert await pair.reader.steps_of_run("r-1") == [
+            StepRecord("r-1", "z", 0, "load the user", "StepRun", 1003, b"1"),
+            StepRecord("r-1", "a", 1, "load the user", "StepRun", 1003, b"2"),
+        ]
+        assert await pair.reader.items_of_run("r-1") == [
+            ItemRecord("r-1", 5, "f-1", "discovery", "step", "first", 1000, 1000, 0, 0, True),
+            ItemRecord("r-1", 7, "f-1", "discovery", "step", "first", 1000, 1000, 0, 0, False),
+        ]
+        assert [found.n for found in await pair.reader.history_of_run("r-1")] == [1, 2, 3, 4]
+        assert [found.n for found in await pair.reader.history_of_run("r-1", after=1, limit=2)] == [2, 3]
+        for empty in (pair.reader.events_of_run, pair.reader.steps_of_run, pair.reader.history_of_run):
+            assert await empty("r-9") == []
+
+    async def test_of_every_shard(self, pair: Pair):
+        await pair.commit(changes(event(1), run("r-1", (1,)), item("r-1"), app("a-1")), 0)
+        await pair.commit(changes(event(1, internal_id="01F"), run("r-2", (1,)), step("r-2"), app("a-2")), 5)
+        assert [(await pair.reader.run(id)) is not None for id in ("r-1", "r-2")] == [True, True]
+        assert [found.internal_id for found in await pair.reader.events_of_run("r-2")] == ["01F"]
+        assert len(await pair.reader.steps_of_run("r-2")) == 1
+        assert [found.id for found in await pair.reader.apps()] == ["a-1", "a-2"]
+        assert [found.internal_id for found in await pair.reader.list_events()] == [
+            "01F",
+            event(1).internal_id,
+        ]
+
+
+class TestApps:
+    async def test_with_their_functions(self, pair: Pair):
+        rows = [function("f-2", app_id="a-2"), function("f-1"), function("f-3", archived_at=8)]
+        await pair.commit(changes(app("a-2", error="refused"), app("a-1"), *rows))
+        assert [(found.id, found.error) for found in await pair.reader.apps()] == [
+            ("a-1", ""),
+            ("a-2", "refused"),
+        ]
+        assert [found.id for found in await pair.reader.functions()] == ["f-1", "f-2", "f-3"]
+        assert [found.id for found in await pair.reader.functions("a-1")] == ["f-1", "f-3"]
+        assert (await pair.reader.functions("a-2"))[0].config == b'{"id":"shop-pay"}'
+
+
+class TestReading:
+    async def test_sees_what_was_committed(self, pair: Pair):
+        for n in range(1, 40):
+            await pair.commit(changes(event(n), run("r-1", (1,), status=f"S{n}")))
+            found = await pair.reader.run("r-1")
+            assert found is not None
+            assert found.status == f"S{n}"
+
+    async def test_a_closed_reader_says_so(self, pair: Pair):
+        await pair.reader.close()
+        await pair.reader.close()
+        with pytest.raises(StoreUnavailable):
+            await pair.reader.apps()
