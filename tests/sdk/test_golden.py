@@ -148,3 +148,49 @@ def heard(app: BareApp, item: dict[str, Any], before: int) -> list[tuple[dict[st
         found = until(f"{name} of {slug}", lambda want=(name, slug): find(want), 5)  # type: ignore[misc]
         pairs.append((recorded, {field: value for field, value in found.items() if field != "user"}))
     return pairs
+
+
+def requests(name: str) -> list[dict[str, Any]]:
+    """The calls of a recording without their answers."""
+    return [{part: call[part] for part in ("headers", "body")} for call in RECORDED[name]["calls"]]
+
+
+def renamed(value: Any) -> Any:
+    """The same JSON with every run id, job id and time exchanged for others."""
+    text = json.dumps(value).replace('"01M86G', '"01M99Z').replace("1795515", "1795999")
+    return json.loads(text)
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_comparison_takes_other_ids_and_times_for_equal(name: str) -> None:
+    comparison = Comparison(sequential=True)
+    calls = requests(name)
+    comparison.same("calls", calls, renamed(calls))
+    assert comparison.differences == []
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        (lambda calls: calls[1]["body"]["ctx"].update(attempt=1), "ctx.attempt"),
+        (lambda calls: calls[1]["body"]["ctx"].pop("qi_id"), "ctx.qi_id"),
+        (lambda calls: calls[2]["body"].update(more=1), "body.more"),
+        (lambda calls: calls[2]["body"]["ctx"]["stack"]["stack"].reverse(), "stack.stack"),
+        (lambda calls: calls[3]["body"]["ctx"].update(run_id="01M99Z00000000000000000000"), "ctx.run_id"),
+        (
+            lambda calls: calls[1]["headers"].update(
+                {"x-inngest-job-id": calls[0]["headers"]["x-inngest-job-id"]}
+            ),
+            "job",
+        ),
+        (lambda calls: calls[0]["body"].update(version="-1"), "body.version"),
+    ],
+    ids=["value", "missing", "extra", "order", "other-run", "same-job", "type"],
+)
+def test_comparison_finds(change: Callable[[Any], Any], where: str) -> None:
+    recorded = requests("04-three-steps-js-seq3")
+    seen = renamed(recorded)
+    change(seen)
+    comparison = Comparison(sequential=True)
+    comparison.same("calls", recorded, seen)
+    assert any(where in difference for difference in comparison.differences), comparison.differences
