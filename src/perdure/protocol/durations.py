@@ -133,8 +133,7 @@ def parse_time(text: str) -> int:
 
 
 def format_time(ms: int) -> str:
-    """A time (ms since the epoch, years 1 to 9999) as RFC 3339 in UTC with milliseconds:
-    `2026-11-24T10:12:03.170Z`."""
+    """A time (ms since the epoch, years 1 to 9999) as RFC 3339 in UTC: `2026-11-24T10:12:03.170Z`."""
     moment = _EPOCH + timedelta(milliseconds=ms)
     return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 

@@ -14,8 +14,11 @@ from perdure.protocol.raw_json import UNREADABLE, kind, tidy
 from perdure.protocol.sessions import fold_sessions
 
 MAX_NAME_BYTES = 1024
-"""Longest event name. The documented limit is 512, which the reference server does not enforce; beyond this
-the indexes of a store would suffer. The same goes for an event's id."""
+"""Longest event name, and longest event id.
+
+The documented limit of names is 512, which the reference server does not enforce. This one is there because both
+are kept in indexes, and a B-tree of PostgreSQL takes no entry above some 2,700 bytes.
+"""
 
 MIN_TS = 315_532_800_000
 """1980-01-01, the first `ts` that is accepted."""
@@ -27,8 +30,7 @@ OWN_KEY = b"_inngest"
 """The key of `data` that is the server's own, and is taken out of what clients send."""
 
 NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What the decoder raises for a text that is not JSON, or nested too deeply for it. ValidationError is a
-DecodeError."""
+"""What the decoder raises for a text that is not JSON, or nested too deeply for it."""
 
 ABSENT = msgspec.Raw(b"")
 EMPTY_OBJECT = msgspec.Raw(b"{}")
@@ -42,8 +44,10 @@ _SHOWN = 40
 
 
 class Fields(msgspec.Struct, gc=False):
-    """An event as it is sent; unknown fields are dropped, null is the same as absent, of repeated fields the
-    last stands."""
+    """An event as it is sent.
+
+    Unknown fields are dropped, null is the same as absent, and of repeated fields the last one stands.
+    """
 
     name: str | None = None
     data: msgspec.Raw = ABSENT
@@ -131,8 +135,10 @@ def checked_ts(ts: int) -> int:
 
 
 def checked_data(raw: msgspec.Raw, clean: bool) -> msgspec.Raw:
-    """`data` as it is delivered: `{}` if absent, without the server's own key. `clean` says that the key
-    cannot be in it."""
+    """`data` as it is delivered: `{}` if absent, and without the server's own key.
+
+    `clean` says that the key cannot be in it.
+    """
     data = checked_object(raw, "data")
     return data if clean else _without_own_key(data)
 

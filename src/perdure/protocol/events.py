@@ -21,7 +21,7 @@ import msgspec
 
 from perdure.errors import RequestError
 from perdure.protocol import event_fields as fields_of
-from perdure.protocol.event_fields import EMPTY_OBJECT, NOT_JSON, OWN_KEY, Fields, malformed
+from perdure.protocol.event_fields import NOT_JSON, OWN_KEY, Fields, malformed
 from perdure.protocol.ids import Seed, seed_ulid
 from perdure.protocol.raw_json import (
     MAX_NESTING,
@@ -84,7 +84,7 @@ class _Delivered(msgspec.Struct, gc=False):
     meta: msgspec.Raw | msgspec.UnsetType
     name: str
     ts: int
-    user: msgspec.Raw | msgspec.UnsetType
+    user: msgspec.Raw
     v: str | msgspec.UnsetType
 
 
@@ -230,8 +230,7 @@ class EventReader:
 
 
 def event_response(ids: Sequence[str], error: RequestError | None) -> tuple[int, bytes]:
-    """Status and JSON body of the answer: the ids of the accepted events in input order, and what was wrong
-    behind them."""
+    """Status and JSON body of the answer: ids of the accepted events in input order, and what was wrong then."""
     if error is None:
         return 200, _ENCODER.encode(_Response(ids, 200, msgspec.UNSET))
     return error.status, _ENCODER.encode(_Response(ids, error.status, error.message))

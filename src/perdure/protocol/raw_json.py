@@ -24,8 +24,7 @@ from math import isinf
 import msgspec
 
 MAX_NESTING = 500
-"""Deepest nesting of brackets that is accepted. The readers of Python stop at about 1,000 frames, their own
-included."""
+"""Deepest nesting of brackets that is accepted. Readers in Python stop at about 1,000 frames in all."""
 
 NOT_EVENTS = "Request body must contain an event object or an array of event objects"
 UNREADABLE = "Request body is not readable JSON"
@@ -245,8 +244,7 @@ def nests_too_deep(raw: bytes) -> bool:
 
 
 def is_tidy(raw: bytes) -> bool:
-    """Whether `tidy` would certainly leave a text as it is. Cheap; False does not mean that anything is
-    wrong."""
+    """Whether `tidy` would certainly leave a text as it is. Cheap; False need not mean that it would not."""
     return raw.isascii() and b"\\u" not in raw and not _may_overflow(raw)
 
 

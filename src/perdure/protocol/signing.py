@@ -86,8 +86,7 @@ def hash_signing_key(key: str) -> str:
 
 
 def valid_signing_key(key: str) -> bool:
-    """Whether a key can be both hashed and signed with: an optional prefix `signkey-<word>-`, then pairs of
-    hex digits."""
+    """Whether a key can be hashed as well as signed with: an optional prefix, then pairs of hex digits."""
     return _HEX.fullmatch(_secret(key)) is not None
 
 
@@ -130,8 +129,7 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False, check_circular=False, sort_keys=
 
 
 class _Numbers:
-    """Reads numbers so that the C encoder writes them as JavaScript does, and notes whether one of them was
-    too odd."""
+    """Reads numbers so that the C encoder writes them as JavaScript does; notes one that is too odd for it."""
 
     def __init__(self) -> None:
         self.odd = False
@@ -159,8 +157,7 @@ def _refuse_constant(name: str) -> object:
 
 
 def _may_have_astral(body: bytes) -> bool:
-    """Whether a character beyond U+FFFF may be in a JSON text: a lead byte of four, or an escape that could
-    be half of one."""
+    """Whether a character beyond U+FFFF may be in a JSON text, as four bytes or as a pair of escapes."""
     if any(lead in body for lead in _FOUR_BYTE_LEADS):
         return True
     return b"\\u" in body and _SURROGATE_ESCAPE.search(body) is not None
