@@ -1,4 +1,4 @@
-"""Checkpoints made by hand from inside a call: what is saved, what is refused and how, and what that does to the run."""
+"""Checkpoints made by hand from inside a call: what is saved, what is refused and how, and what the run shows."""
 
 from __future__ import annotations
 
