@@ -1,14 +1,14 @@
 """Every exception of Perdure, as one tree.
 
-    PerdureError
-    ├── ConfigError            a setting or a command line is wrong; the person at the terminal can mend it
-    ├── RequestError           bad input to a public endpoint; answered with its status and message
-    ├── ExpressionError        a CEL expression does not compile or cannot be evaluated
-    ├── StoreError             the store could not do what was asked
-    │   ├── StoreUnavailable   disk full, read-only or locked for too long: try again later
-    │   ├── EpochLost          another owner has taken the shard: stop writing at once
-    │   └── AlreadyRunning     a second server was started on the same data
-    └── ShardClosed            the shard is stopping or reloading; the caller may try again
+PerdureError
+├── ConfigError            a setting or a command line is wrong; the person at the terminal can mend it
+├── RequestError           bad input to a public endpoint; answered with its status and message
+├── ExpressionError        a CEL expression does not compile or cannot be evaluated
+├── StoreError             the store could not do what was asked
+│   ├── StoreUnavailable   disk full, read-only or locked for too long: try again later
+│   ├── EpochLost          another owner has taken the shard: stop writing at once
+│   └── AlreadyRunning     a second server was started on the same data
+└── ShardClosed            the shard is stopping or reloading; the caller may try again
 """
 
 from __future__ import annotations
@@ -54,7 +54,10 @@ class StoreError(PerdureError):
 
 
 class StoreUnavailable(StoreError):
-    """The store refuses writes for now (disk full, read-only, locked). Nothing was written; try again later."""
+    """The store refuses writes for now (disk full, read-only, locked).
+
+    Nothing was written; try again later.
+    """
 
 
 class EpochLost(StoreError):

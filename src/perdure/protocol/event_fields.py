@@ -87,7 +87,9 @@ def read_fields(raw: bytes) -> Fields:
     try:
         return _FIELDS.decode(raw)
     except msgspec.ValidationError as error:
-        raise refused(_type_error(raw) or str(error)) from None
+        # The decoder stops at the first wrong type, so the text behind it may still be anything.
+        reason = why_malformed(raw)
+        raise malformed(reason) if reason else refused(_type_error(raw) or str(error)) from None
     except NOT_JSON as error:
         raise malformed(_reason(error)) from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from perdure.stores.sqlite.reader import SqliteReader
+from perdure.stores.sqlite.settings import SqliteSettings
 from perdure.stores.sqlite.store import SqliteStore
 
-__all__ = ["SqliteReader", "SqliteStore"]
+__all__ = ["SqliteReader", "SqliteSettings", "SqliteStore"]

@@ -17,12 +17,7 @@ from pathlib import Path
 import apsw
 
 from perdure.stores.sqlite.connections import connect_writer
-
-LOG_BYTES = 16 * 1024 * 1024
-"""Size of the log at which it is copied."""
-
-IDLE_SECONDS = 5.0
-"""After so long without a commit the log is copied and cut to nothing."""
+from perdure.stores.sqlite.settings import SqliteSettings
 
 IDLE_LOG_BYTES = 1024 * 1024
 """A log below this size is left alone at idle."""
@@ -36,14 +31,14 @@ class Checkpointer:
     `copied` is True when a first pass is done: the writer then owes a call of `catch_up`.
     """
 
-    def __init__(self, path: Path, log_bytes: int = LOG_BYTES, idle_seconds: float = IDLE_SECONDS) -> None:
+    def __init__(self, path: Path, settings: SqliteSettings) -> None:
         self._path = path
         self._connection = connect_writer(path)
         self._connection.set_busy_timeout(0)
         self._page_bytes = int(self._connection.pragma("page_size"))
-        self._step_pages = max(1, log_bytes // self._page_bytes)
+        self._step_pages = max(1, settings.log_bytes // self._page_bytes)
         self._next_pages = self._step_pages
-        self._idle_seconds = idle_seconds
+        self._idle_seconds = settings.idle_seconds
         self._pages = 0
         self._commits = 0
         self._stopping = False

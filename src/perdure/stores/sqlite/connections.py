@@ -42,8 +42,7 @@ def connect_writer(path: Path) -> apsw.Connection:
 
 
 def connect_reader(path: Path) -> apsw.Connection:
-    """A connection that cannot write. It sees each commit as soon as that has returned, and never holds up
-    the writer."""
+    """A connection that cannot write: it sees each commit once that has returned, and never holds up the writer."""
     connection = apsw.Connection(str(path), flags=_READ_FLAGS, statementcachesize=STATEMENT_CACHE)
     try:
         connection.set_busy_timeout(1000)

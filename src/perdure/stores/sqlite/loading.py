@@ -42,7 +42,7 @@ class Search(NamedTuple):
 
 
 @cache
-def _text(search: Search, count: int, first: int) -> str:
+def text(search: Search, count: int, first: int) -> str:
     """The statement for `count` keys, bound from parameter `first` on; ?1 is the shard."""
     return f"{search.select} AND {among(search.keys, count, first)}{search.order}"
 
@@ -133,7 +133,7 @@ class Loader:
             part = keys[at : at + CHUNKS[-1]]
             size = next(size for size in CHUNKS if size >= len(part))
             padded = chain.from_iterable((*part, *(part[-1],) * (size - len(part))))
-            yield from self._connection.execute(_text(search, size, len(fixed) + 1), (*fixed, *padded))
+            yield from self._connection.execute(text(search, size, len(fixed) + 1), (*fixed, *padded))
             at += len(part)
 
     def recover(self, shard: int) -> Recovered:

@@ -2,12 +2,13 @@
 
 How a commit gets to the disk. The event loop owns the writer's connection while no job waits in the commit
 thread. A small batch is then written by the loop itself: handing it to a thread and back costs more than the
-0.5 ms that it saves. A large one goes to the commit thread, and so does everything that comes before that is
-done, so batches are written in the order in which they came. SQLite lets go of the interpreter's lock while
-it works.
+0.3 ms that it saves. A large one goes to the commit thread, and so does everything that comes before that is
+done, so batches are written in the order in which they came. SQLite lets go of the interpreter's lock while it
+works. On a disk whose fsync is slow, the thread makes all commits.
 
-If another program holds the database, the loop does not wait for it: the batch goes to the thread, which
-tries for 5 s.
+If another program holds the database, the loop does not wait for it: the batch goes to the thread, which tries
+for 5 s. What the log has gathered is copied into the database beside all of this (`checkpointing`); the last
+pass of a copy is a job of the commit thread too.
 
 Loads run in the loop, on a connection that only reads. They are searches by index and take microseconds; WAL
 lets them go on beside a commit.
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -32,16 +34,8 @@ from perdure.stores.sqlite.connections import connect_reader, connect_writer, ex
 from perdure.stores.sqlite.loading import Loader
 from perdure.stores.sqlite.lock import DatabaseLock
 from perdure.stores.sqlite.migrations import migrate
+from perdure.stores.sqlite.settings import DEFAULTS, SqliteSettings
 from perdure.stores.sqlite.writing import BatchWriter
-
-INLINE_ROWS = 96
-"""Batches of more rows are committed by the thread."""
-
-INLINE_BYTES = 256 * 1024
-"""Batches with more bytes of payload are committed by the thread."""
-
-BUSY_MS = 5000
-"""How long a lock held by another program is waited for."""
 
 T = TypeVar("T")
 
@@ -55,24 +49,23 @@ class SqliteStore:
         lock: DatabaseLock,
         writer: apsw.Connection,
         reader: apsw.Connection,
-        inline_rows: int = INLINE_ROWS,
+        settings: SqliteSettings,
     ) -> None:
         self.path = path
         self._lock = lock
-        self._inline_rows = inline_rows
+        self._settings = settings
+        self._commit_seconds = 0.0
         self._connection = writer
         self._writer = BatchWriter(writer)
         self._loader = Loader(reader)
-        self._checkpointer = Checkpointer(path)
+        self._checkpointer = Checkpointer(path, settings)
         self._checkpointer.watch(writer)
         self._thread = CommitThread()
         self._closed = False
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], *, inline_rows: int = INLINE_ROWS) -> SqliteStore:
+    def open(cls, path: str | os.PathLike[str], settings: SqliteSettings = DEFAULTS) -> SqliteStore:
         """Open the database at `path`, made if it does not exist, and bring its schema up to date.
-
-        Batches of at most `inline_rows` rows are committed in the event loop (-1: none).
 
         Raises `AlreadyRunning` if another process has it open, `StoreUnavailable` if it cannot be opened or
         written, and `StoreError` if it is damaged, not ours, or written by a newer version.
@@ -83,7 +76,7 @@ class SqliteStore:
         try:
             writer = connect_writer(path)
             migrate(writer, path)
-            return cls(path, lock, writer, connect_reader(path), inline_rows)
+            return cls(path, lock, writer, connect_reader(path), settings)
         except BaseException as error:
             if writer is not None:
                 writer.close()
@@ -107,23 +100,41 @@ class SqliteStore:
         """Write the batch in one durable transaction: at once (None), or in the commit thread (a future)."""
         self._check_open()
         catch_up = self._checkpointer.copied
-        if self._thread.idle and not catch_up and _is_small(changes, self._inline_rows):
+        small = self._is_small(changes)
+        if (
+            small
+            and self._thread.idle
+            and not catch_up
+            and self._commit_seconds < self._settings.inline_seconds
+        ):
             self._connection.set_busy_timeout(0)
             try:
-                self._writer.write(shard, epoch, changes)
+                self._write(shard, epoch, changes, small)
                 return None
             except apsw.BusyError:
                 pass
             except apsw.Error as error:
                 raise explain(error, self.path) from error
-        done = self._thread.submit(lambda: self._patiently(lambda: self._writer.write(shard, epoch, changes)))
+        done = self._thread.submit(lambda: self._patiently(lambda: self._write(shard, epoch, changes, small)))
         if catch_up:
             self._thread.submit(lambda: self._checkpointer.catch_up(self._connection))
         return done
 
+    def _is_small(self, changes: Changes) -> bool:
+        """Whether the batch is cheaper to write in the loop than to hand over."""
+        return (
+            changes.size() <= self._settings.inline_rows and _payload(changes) <= self._settings.inline_bytes
+        )
+
+    def _write(self, shard: int, epoch: int, changes: Changes, small: bool) -> None:
+        started = time.perf_counter()
+        self._writer.write(shard, epoch, changes)
+        if small:
+            self._commit_seconds += (time.perf_counter() - started - self._commit_seconds) / 16
+
     def _patiently(self, write: Callable[[], T]) -> T:
         """Run `write` in the commit thread, waiting for locks of other programs."""
-        self._connection.set_busy_timeout(BUSY_MS)
+        self._connection.set_busy_timeout(int(self._settings.busy_seconds * 1000))
         try:
             return write()
         except apsw.Error as error:
@@ -201,13 +212,11 @@ class SqliteStore:
             raise StoreUnavailable(f"{self.path} has been closed; the server is stopping.")
 
 
-def _is_small(changes: Changes, inline_rows: int) -> bool:
-    """Whether the batch is cheaper to write here than to hand over."""
-    if changes.size() > inline_rows:
-        return False
+def _payload(changes: Changes) -> int:
+    """Bytes of the bodies in a batch."""
     size = sum([len(event.body) for event in changes.events])
     size += sum([len(step.memo) for step in changes.steps])
     size += sum([len(entry.body) for entry in changes.history])
     size += sum([len(run.output or b"") for run in changes.runs.values()])
     size += sum([len(item.data or b"") for item in changes.items.values() if item is not None])
-    return size <= INLINE_BYTES
+    return size

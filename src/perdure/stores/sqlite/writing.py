@@ -19,6 +19,8 @@ SWEEP_AFTER = 64
 SWEEP_ROWS = 256
 """Dedupe rows that a sweep looks at: four for each written, so the expired stay a fraction of the living."""
 
+EPOCH = "SELECT epoch FROM shards WHERE shard=?1"
+
 SWEEP = (
     "SELECT function_id,key,expires_at FROM dedupe WHERE shard=?1 AND (function_id,key)>(?2,?3)"
     " ORDER BY function_id,key LIMIT ?4"
@@ -73,7 +75,7 @@ class BatchWriter:
             raise
 
     def _epoch(self, shard: int) -> int:
-        for (epoch,) in self._execute("SELECT epoch FROM shards WHERE shard = ?1", (shard,)):
+        for (epoch,) in self._execute(EPOCH, (shard,)):
             return int(epoch)
         return 0
 

@@ -1,0 +1,137 @@
+"""Wires a server together.
+
+The only place that knows all parts, the wall clock and the source of random bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import resource
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from perdure import __version__
+from perdure.config import ServerConfig
+from perdure.server.app import Application, build_app
+from perdure.server.auth import Keys
+from perdure.server.context import Server
+from perdure.server.syncing import Syncing
+from perdure.shard.loop import Shard
+from perdure.stores.sqlite.reader import SqliteReader
+from perdure.stores.sqlite.store import SqliteStore
+from perdure.transports import HttpTransport
+
+log = logging.getLogger("perdure")
+
+DATABASE = "perdure.db"
+ENTROPY_BLOCK = 4096
+SWITCH_INTERVAL_S = 0.0005
+SLOW_SLICE_S = 0.05
+FILES_WANTED = 65_536
+
+
+class WallClock:
+    """The time of day."""
+
+    def now(self) -> int:
+        """Ms since the epoch."""
+        return time.time_ns() // 1_000_000
+
+
+class Random:
+    """Random bytes from the system, taken in blocks: a call a few bytes costs more than the bytes."""
+
+    def __init__(self) -> None:
+        self._block = b""
+        self._at = 0
+
+    def __call__(self, count: int) -> bytes:
+        """So many random bytes."""
+        at = self._at
+        if at + count > len(self._block):
+            if count > ENTROPY_BLOCK:
+                return os.urandom(count)
+            self._block, at = os.urandom(ENTROPY_BLOCK), 0
+        self._at = at + count
+        return self._block[at : self._at]
+
+
+class RunningServer:
+    """A server whose parts are running; `app` is its ASGI application."""
+
+    def __init__(self, app: Application, server: Server, syncing: Syncing) -> None:
+        self.app = app
+        self.server = server
+        self.syncing = syncing
+
+
+@asynccontextmanager
+async def running(config: ServerConfig) -> AsyncIterator[RunningServer]:
+    """Run all parts of a server but the HTTP listener. Leaving ends them and loses nothing."""
+    config.data_dir.mkdir(parents=True, exist_ok=True)
+    store = SqliteStore.open(config.data_dir / DATABASE)
+    reader = SqliteReader.open(config.data_dir / DATABASE)
+    transport = HttpTransport(user_agent="Inngest")
+    clock, entropy = WallClock(), Random()
+    signing_key = config.signing_keys[0] if config.signing_keys else None
+    shard = Shard(
+        store, transport, clock, entropy, config.engine_settings(), kind=config.kind, signing_key=signing_key
+    )
+    try:
+        await shard.start()
+        server = Server(
+            config,
+            Keys(config.event_keys, config.signing_keys),
+            shard,
+            reader,
+            clock,
+            entropy,
+            lambda: str(uuid.uuid4()),
+            __version__,
+        )
+        syncing = Syncing(server, transport)
+        watchdog = asyncio.get_running_loop().create_task(_watch())
+        try:
+            yield RunningServer(build_app(server), server, syncing)
+        finally:
+            watchdog.cancel()
+            await syncing.close()
+            await shard.stop()
+    finally:
+        await transport.close()
+        await reader.close()
+        await store.close()
+
+
+def tune_process() -> None:
+    """Settings of the interpreter and the process that a server wants.
+
+    Threads hand over the interpreter lock more often, since the writer's thread needs it in between;
+    objects made at the start are left out of garbage collections, which come more rarely; and as many files
+    as the system allows may be open, one a call.
+    """
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 50)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES_WANTED if hard == resource.RLIM_INFINITY else min(FILES_WANTED, hard)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+async def _watch() -> None:
+    """Write into the log when something held up the event loop."""
+    loop = asyncio.get_running_loop()
+    while True:
+        before = loop.time()
+        await asyncio.sleep(0.5)
+        late = loop.time() - before - 0.5
+        if late > SLOW_SLICE_S:
+            log.debug("the event loop was held up for %.0f ms", late * 1000)

@@ -1,0 +1,166 @@
+"""The command line: `perdure dev`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+import click
+
+from perdure import __version__
+from perdure.config import ServerConfig
+from perdure.errors import ConfigError, PerdureError
+
+_COMMAS = "May be given several times."
+
+
+@click.group()
+@click.version_option(__version__, prog_name="perdure")
+def main() -> None:
+    """Perdure: durable background work for ordinary web apps."""
+
+
+def _text_list(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(part.strip() for value in values for part in value.split(",") if part.strip())
+
+
+@main.command()
+@click.option(
+    "-u", "--sdk-url", "urls", multiple=True, metavar="URL", help=f"URL of an app to sync. {_COMMAS}"
+)
+@click.option("-p", "--port", default=8288, show_default=True, help="Port of the API and the event endpoint.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(".perdure"),
+    show_default=True,
+    help="Where the database is kept.",
+)
+@click.option("--no-discovery", is_flag=True, help="Do not look for apps on the usual local ports.")
+@click.option("--no-poll", is_flag=True, help="Do not sync known apps again and again.")
+@click.option("--poll-interval", default=5, show_default=True, metavar="SECONDS", help="Time between syncs.")
+@click.option(
+    "--retry-interval",
+    type=int,
+    metavar="SECONDS",
+    help="Wait so long before each retry, instead of the backoff table.",
+)
+@click.option(
+    "--retries",
+    "default_retries",
+    default=3,
+    show_default=True,
+    envvar="PERDURE_RETRIES",
+    help="Retries of functions that name none.",
+)
+@click.option(
+    "--signing-key",
+    "signing_keys",
+    multiple=True,
+    callback=_text_list,
+    envvar="PERDURE_SIGNING_KEY",
+    help=f"Sign calls, and ask for it as a bearer token. The first one signs. {_COMMAS}",
+)
+@click.option(
+    "--event-key",
+    "event_keys",
+    multiple=True,
+    callback=_text_list,
+    envvar="PERDURE_EVENT_KEY",
+    help=f"Take events under this key only. {_COMMAS}",
+)
+@click.option("--no-open", is_flag=True, help="Do not open a browser. (Nothing is opened yet.)")
+@click.option(
+    "--log-level",
+    default="info",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    help="How much to log.",
+)
+@click.option("--tick", default=150, hidden=True)
+@click.option("--queue-workers", default=100, hidden=True)
+@click.option("--persist", is_flag=True, hidden=True)
+@click.option("--config", "_config", type=str, hidden=True)
+@click.option("--connect-gateway-port", default=8289, hidden=True)
+@click.option("--connect-gateway-grpc-port", default=50052, hidden=True)
+@click.option("--connect-executor-grpc-port", default=50053, hidden=True)
+def dev(
+    urls: tuple[str, ...],
+    port: int,
+    host: str,
+    data_dir: Path,
+    no_discovery: bool,
+    no_poll: bool,
+    poll_interval: int,
+    retry_interval: int | None,
+    default_retries: int,
+    signing_keys: tuple[str, ...],
+    event_keys: tuple[str, ...],
+    no_open: bool,
+    log_level: str,
+    tick: int,
+    queue_workers: int,
+    connect_gateway_port: int,
+    **_: object,
+) -> None:
+    """Run the server for development: it finds your apps, and keeps its history in --data-dir."""
+    config = ServerConfig(
+        "dev",
+        host,
+        port,
+        urls,
+        data_dir,
+        not no_discovery,
+        not no_poll,
+        poll_interval,
+        retry_interval,
+        default_retries,
+        event_keys,
+        signing_keys,
+        not no_open,
+        tick,
+        queue_workers,
+        connect_gateway_port,
+    )
+    logging.basicConfig(
+        level=log_level.upper(),
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)-7s %(message)s",
+        datefmt="%H:%M:%S",
+    )
+    try:
+        _check(config)
+        _serve(config)
+    except PerdureError as error:
+        click.echo(f"perdure: {error}", err=True)
+        sys.exit(1)
+
+
+def _check(config: ServerConfig) -> None:
+    """Raises `ConfigError` for settings that cannot work."""
+    from perdure.protocol.signing import valid_signing_key
+
+    if config.poll_interval < 1:
+        raise ConfigError(f"--poll-interval is {config.poll_interval}; it must be at least 1 second.")
+    if config.retry_interval is not None and config.retry_interval < 1:
+        raise ConfigError(f"--retry-interval is {config.retry_interval}; it must be at least 1 second.")
+    if not 0 <= config.default_retries <= 20:
+        raise ConfigError(f"--retries is {config.default_retries}; it must be from 0 to 20.")
+    for key in config.signing_keys:
+        if not valid_signing_key(key):
+            raise ConfigError(
+                "a --signing-key is not a key: it must be hexadecimal digits (an even number), with or without "
+                "a prefix like signkey-test-. Make one with: openssl rand -hex 32"
+            )
+    for url in config.urls:
+        if not url.startswith(("http://", "https://")):
+            raise ConfigError(f"-u {url} is not a URL; it must start with http:// or https://.")
+
+
+def _serve(config: ServerConfig) -> None:
+    from perdure.serving import serve
+
+    code = serve(config)
+    if code:
+        sys.exit(code)

@@ -1,0 +1,46 @@
+"""The settings of a server, as the command line and the environment give them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from perdure.core.settings import Settings
+
+
+class ServerConfig(msgspec.Struct, frozen=True):
+    """Everything that a server is told at its start.
+
+    `urls` are apps to sync at once. `poll_interval` is in seconds. `event_keys` and `signing_keys` are
+    checked if there are any; the first signing key signs calls. `data_dir` holds the database. `tick`,
+    `queue_workers` and `connect_gateway_port` are taken and shown for compatibility with the reference
+    server's command line; this server has no tick.
+    """
+
+    mode: str = "dev"
+    host: str = "127.0.0.1"
+    port: int = 8288
+    urls: tuple[str, ...] = ()
+    data_dir: Path = Path(".perdure")
+    discovery: bool = True
+    poll: bool = True
+    poll_interval: int = 5
+    retry_interval: int | None = None
+    default_retries: int = 3
+    event_keys: tuple[str, ...] = ()
+    signing_keys: tuple[str, ...] = ()
+    open_browser: bool = True
+    tick: int = 150
+    queue_workers: int = 100
+    connect_gateway_port: int = 8289
+
+    @property
+    def kind(self) -> str:
+        """What the server calls itself towards SDKs: `cloud` when it has keys, else `dev`."""
+        return "cloud" if self.signing_keys or self.event_keys else "dev"
+
+    def engine_settings(self) -> Settings:
+        """The rules of the engine."""
+        interval = None if self.retry_interval is None else self.retry_interval * 1000
+        return Settings(default_retries=self.default_retries, retry_interval_ms=interval)

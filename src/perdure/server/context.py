@@ -1,0 +1,36 @@
+"""What every endpoint works with."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from perdure.config import ServerConfig
+from perdure.errors import RequestError, ShardClosed
+from perdure.reading.port import Reader
+from perdure.server.auth import Keys
+from perdure.shard.commands import Command
+from perdure.shard.loop import Shard
+from perdure.shard.ports import Clock, Entropy
+
+
+@dataclass(slots=True)
+class Server:
+    """The parts of a running server. `new_uuid` gives random UUIDs."""
+
+    config: ServerConfig
+    keys: Keys
+    shard: Shard
+    reader: Reader
+    clock: Clock
+    entropy: Entropy
+    new_uuid: Callable[[], str]
+    version: str
+
+    def submit(self, command: Command) -> asyncio.Future[object]:
+        """Give a command to the shard. Raises `RequestError` 503 if it takes none now."""
+        try:
+            return self.shard.submit(command)
+        except ShardClosed as error:
+            raise RequestError(503, f"Try again in a moment: {error}") from None

@@ -1,0 +1,119 @@
+"""The HTTP listener around a running server: uvicorn on uvloop, and an orderly end.
+
+On the first SIGINT or SIGTERM no more calls start; requests are still answered, since apps in the middle of
+a call post their steps; when the calls are over, or after ten seconds, the listener closes and the process
+ends with code 0. A second signal ends it at once. Whatever was under way then is made again at the next
+start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from types import FrameType
+
+import uvicorn
+import uvloop
+
+from perdure.bootstrap import RunningServer, running, tune_process
+from perdure.config import ServerConfig
+from perdure.errors import ConfigError, EpochLost
+
+log = logging.getLogger("perdure")
+
+KEEP_ALIVE_S = 75
+BACKLOG = 2048
+
+
+def serve(config: ServerConfig) -> int:
+    """Run until told to stop.
+
+    Give back the process's exit code. Raises `ConfigError` if the port is taken.
+    """
+    listener = _bind(config)
+    try:
+        return uvloop.run(_run(config, listener))
+    finally:
+        listener.close()
+
+
+def _bind(config: ServerConfig) -> socket.socket:
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((config.host, config.port))
+    except OSError as error:
+        listener.close()
+        raise ConfigError(
+            f"port {config.port} on {config.host} cannot be used ({error.strerror}). "
+            f"Stop the other program, or choose another port with --port."
+        ) from None
+    listener.listen(BACKLOG)
+    return listener
+
+
+class _Listener(uvicorn.Server):
+    """Uvicorn, with our own answer to signals."""
+
+    def __init__(self, config: uvicorn.Config, parts: RunningServer) -> None:
+        super().__init__(config)
+        self._parts = parts
+        self._draining: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._parts.syncing.start()
+        tune_process()
+        address = f"http://localhost:{self._parts.server.config.port}"
+        log.info("Perdure %s is ready at %s", self._parts.server.version, address)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._draining is not None:
+            self.should_exit = self.force_exit = True
+            return
+        log.info(
+            "stopping: no more calls start; waiting up to 10 s for those under way (again to stop at once)"
+        )
+        self._draining = asyncio.get_running_loop().create_task(self._drain())
+
+    async def _drain(self) -> None:
+        await self._parts.syncing.close()
+        await self._parts.server.shard.stop()
+        self.should_exit = True
+
+
+async def _run(config: ServerConfig, listener: socket.socket) -> int:
+    async with running(config) as parts:
+        uvicorn_config = uvicorn.Config(
+            parts.app,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=2,
+            backlog=BACKLOG,
+        )
+        server = _Listener(uvicorn_config, parts)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with contextlib.suppress(NotImplementedError):
+                loop.add_signal_handler(number, server.handle_exit, number, None)
+        serving = loop.create_task(server._serve([listener]))
+        ended = parts.server.shard.ended
+        await asyncio.wait([serving, ended], return_when=asyncio.FIRST_COMPLETED)
+        if ended.done() and isinstance(ended.exception(), EpochLost):
+            server.should_exit = True
+            await serving
+            return 3
+        await serving
+    log.info("stopped")
+    return 0
