@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from perdure.shard.ports import Store
-from perdure.stores.sqlite import SqliteStore
+from perdure.stores.sqlite import SqliteSettings, SqliteStore
 from tests.sim.memory_store import MemoryStore
 
 OpenStore = Callable[[], Store]
@@ -23,7 +23,7 @@ def sqlite(folder: Path) -> OpenStore:
 
 def sqlite_thread(folder: Path) -> OpenStore:
     """Every batch goes through the commit thread."""
-    return lambda: SqliteStore.open(folder / "perdure.db", inline_rows=-1)
+    return lambda: SqliteStore.open(folder / "perdure.db", SqliteSettings(inline_rows=-1))
 
 
 def memory(folder: Path) -> OpenStore:
