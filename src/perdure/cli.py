@@ -164,3 +164,7 @@ def _serve(config: ServerConfig) -> None:
     code = serve(config)
     if code:
         sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -143,7 +143,7 @@ class CallHandle:
         plain = split_plain(url)
         origin = None if plain is None else transport.pool.origin(plain[0])
         if plain is None or origin is None:
-            self._task = transport.spawn(self._fetch(url))
+            self._spawn(self._fetch(url))
             return
         try:
             head = write_head(self._call, plain[1], origin.host_line, transport.user_agent)
@@ -152,7 +152,7 @@ class CallHandle:
             return
         connection = transport.pool.take(origin)
         if connection is None:
-            self._task = transport.spawn(self._connect(origin, head))
+            self._spawn(self._connect(origin, head))
         else:
             self._send(connection, head)
 
@@ -160,6 +160,16 @@ class CallHandle:
         call = self._call
         self._connection = connection
         connection.send(self, head, call.body, no_body=call.method == "HEAD", max_answer=call.max_answer)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self._task = self._transport.spawn(work)
+        self._task.add_done_callback(self._check)
+
+    def _check(self, task: asyncio.Task[None]) -> None:
+        """Whatever goes wrong in a task, nobody waits for ever."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._settle(CallFailure("http_unreachable", f"The call to {self._who} met a defect: {error!r}."))
+            task.get_loop().call_exception_handler({"message": "A call met a defect", "exception": error})
 
     async def _connect(self, origin: Origin, head: bytes) -> None:
         limit = self._transport.connect_timeout

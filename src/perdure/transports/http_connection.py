@@ -132,7 +132,7 @@ class HttpConnection(asyncio.Protocol):
             if not _PEER_WATCH:
                 return True
             self._peer = select.poll()
-            self._peer.register(transport.get_last_info("socket").fileno(), _PEER_WATCH)
+            self._peer.register(transport.get_extra_info("socket").fileno(), _PEER_WATCH)
         return not self._peer.poll(0)
 
     def close(self) -> None:
