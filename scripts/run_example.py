@@ -35,6 +35,7 @@ USUAL_APP_PORTS: tuple[int, ...] = (
     5000,
 )
 READY_SECONDS = 30.0
+APP_SECONDS = 10.0
 # The server gives calls under way 10 s to end when it is told to stop.
 STOP_SECONDS = {"perdure": 15.0, "app": 5.0}
 QUICK_SECONDS = 5.0
@@ -147,7 +148,7 @@ class Pair:
                 "--host", "127.0.0.1", "--port", str(self.app_port), "--log-level", "warning",
             ),
             "perdure": (
-                sys.executable, "-m", "perdure.cli", "dev", "--no-open", "--port", str(self.port),
+                str(Path(sys.executable).with_name("perdure")), "dev", "--no-open", "--port", str(self.port),
                 "--data-dir", self.data_dir, "--sdk-url", app_url, *self.server_args,
             ),
         }  # fmt: skip
@@ -189,6 +190,8 @@ class Pair:
     async def keep(self, name: str, command: Sequence[str]) -> bool:
         """Keep one process running until all stops. False if it ended again and again as soon as it had started."""
         quick_ends = 0
+        if name == "perdure":
+            await self.app_listens()
         while not self.stopping.is_set():
             started = time.monotonic()
             child = await asyncio.create_subprocess_exec(
@@ -220,6 +223,12 @@ class Pair:
                 return False
             self.say(name, "starting it again")
         return True
+
+    async def app_listens(self) -> None:
+        """Wait until the app can be called, so that the server takes it at once; some seconds at most."""
+        deadline = time.monotonic() + APP_SECONDS
+        while not self.stopping.is_set() and is_free(self.app_port) and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
 
     async def end(self, name: str, child: asyncio.subprocess.Process) -> None:
         """End one process: the app only when the server has ended, since calls to it may be under way."""
