@@ -247,6 +247,7 @@ class TestRefusals:
             b'{"name":"a"}{"name":"b"}',
             b'{"name":"a"} x',
             b"{'name':'a'}",
+            b'{"name":5,"data"}',
             b'{"name":"a","data":{"x":01}}',
             b'{"name":"a","data":{"x":NaN}}',
             b'{"name":"a","data":{"x":"\n"}}',
