@@ -11,7 +11,14 @@ from typing import TypeAlias
 import msgspec
 
 from perdure.errors import PerdureError
-from perdure.protocol.payloads import NULL, unquoted, valid_utf8, without_lone_surrogates
+from perdure.protocol.payloads import (
+    NULL,
+    TOO_DEEP,
+    nests_too_deeply,
+    unquoted,
+    valid_utf8,
+    without_lone_surrogates,
+)
 
 MAX_OPS = 1_000
 """Most ops in one answer (protocol limits table), and most steps of a run; both may be raised to `MAX_OPS_CEILING`."""
@@ -145,6 +152,8 @@ def read_ops(body: bytes, max_ops: int = MAX_OPS) -> list[Op]:
     elif body[:1] != b"[":
         raise OpsError("error reading generator opcode response: expected JSON object or array")
     wires = _decoded(body)
+    if nests_too_deeply(body):
+        raise OpsError(f"error reading generator opcode response: {TOO_DEEP}")
     if len(wires) > max_ops:
         raise OpsError(
             f"error reading generator opcode response: {len(wires)} ops in one answer, at most {max_ops} are taken; "
@@ -157,7 +166,7 @@ def _decoded(body: bytes) -> list[_Wire]:
     try:
         return _OPS.decode(body)
     except RecursionError:
-        raise OpsError("error reading generator opcode response: the JSON nests too deeply") from None
+        raise OpsError(f"error reading generator opcode response: {TOO_DEEP}") from None
     except msgspec.DecodeError:
         body = without_lone_surrogates(body)
     try:

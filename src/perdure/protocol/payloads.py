@@ -22,8 +22,14 @@ _ESCAPE = re.compile(
 )
 
 
+_HEADROOM = 400
+"""Levels of nesting that must be left: a payload is read again inside other JSON, and with more on the stack."""
+
+TOO_DEEP = "the JSON nests too deeply; about 500 levels are taken"
+
+
 class NestedTooDeeply(ValueError):
-    """The JSON nests more levels than the interpreter's recursion limit lets us check (close to 1,000)."""
+    """The JSON nests more levels than can safely be read where it is going (about 500)."""
 
 
 def valid_utf8(body: bytes) -> bytes:
@@ -55,19 +61,33 @@ def json_text(body: bytes) -> bytes | None:
     """
     body = valid_utf8(body)
     try:
+        value = _decoded(body)
+        if value is None:
+            mended = without_lone_surrogates(body)
+            value = None if mended is body else _decoded(mended)
+    except RecursionError:
+        raise NestedTooDeeply(TOO_DEEP) from None
+    if value is not None and nests_too_deeply(value):
+        raise NestedTooDeeply(TOO_DEEP)
+    return value
+
+
+def nests_too_deeply(value: bytes) -> bool:
+    """Whether a JSON value leaves too little of the interpreter's recursion limit to those who read it later."""
+    if value.count(b"[") + value.count(b"{") <= _HEADROOM:
+        return False
+    try:
+        _decoded(b"[" * _HEADROOM + without_lone_surrogates(value) + b"]" * _HEADROOM)
+    except RecursionError:
+        return True
+    return False
+
+
+def _decoded(body: bytes) -> bytes | None:
+    try:
         return bytes(_RAW.decode(body))
     except msgspec.DecodeError:
-        mended = without_lone_surrogates(body)
-    except RecursionError:
-        raise NestedTooDeeply("the JSON nests too deeply; about 900 levels are taken") from None
-    if mended == body:
         return None
-    try:
-        return bytes(_RAW.decode(mended))
-    except msgspec.DecodeError:
-        return None
-    except RecursionError:
-        raise NestedTooDeeply("the JSON nests too deeply; about 900 levels are taken") from None
 
 
 def as_json(body: bytes) -> bytes:

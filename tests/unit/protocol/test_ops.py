@@ -208,6 +208,13 @@ def test_bodies_that_cannot_be_used(body, message):
     assert caught.value.too_large is None
 
 
+def test_depth_is_bounded_with_half_a_surrogate_pair_too():
+    body = rb'[{"op":"StepRun","id":"a","data":["\ud800",%b]}]'
+    assert len(read_ops(body % (b"[" * 100 + b"]" * 100 + b",[]" * 500))) == 1
+    with pytest.raises(OpsError, match="nests too deeply"):
+        read_ops(body % (b"[" * 700 + b"]" * 700))
+
+
 @pytest.mark.parametrize("op", ["None", "DiscoveryRequest", "RunComplete", "SyncRunComplete"])
 def test_ops_that_save_nothing_need_no_id(op):
     assert one(op=op).id == ""

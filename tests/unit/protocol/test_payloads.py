@@ -56,6 +56,17 @@ def test_nesting_that_cannot_be_checked():
     assert as_json(deep) == b'"' + deep + b'"'
 
 
+@pytest.mark.parametrize(("levels", "taken"), [(300, True), (400, True), (700, False), (850, False)])
+def test_nesting_that_only_a_later_reader_could_not_follow(levels, taken):
+    value = b'{"half":"\\ud800","deep":' + b"[" * levels + b"]" * levels + b"}"
+    assert (as_json(value)[:1] == b"{") is taken
+
+
+def test_width_is_not_depth():
+    wide = b"[" + b"[[]]," * 100_000 + b"[]]"
+    assert json_text(wide) == wide
+
+
 def test_strings():
     assert json_string('a"\n\ud800') == b'"a\\"\\n?"'
     assert unquoted(b'"\\u00e9"') == "é".encode()
