@@ -78,13 +78,13 @@ class WallClock:
 
 
 def registration(slug: str, app_url: str) -> bytes:
-    """What an app with one function registers."""
-    runtime = {"type": "http", "url": f"{app_url}/api/inngest?fnId={slug}&stepId=step"}
+    """What an app with one function registers. Each needs a URL of its own: of two with the same the newer stays."""
+    runtime = {"type": "http", "url": f"{app_url}/{slug}?fnId={slug}&stepId=step"}
     step = {"id": "step", "name": "step", "runtime": runtime, "retries": {"attempts": 3}}
     function = {"id": slug, "name": slug, "triggers": [{"event": slug}], "steps": {"step": step}}
     return msgspec.json.encode(
         {
-            "url": f"{app_url}/api/inngest",
+            "url": f"{app_url}/{slug}",
             "v": "0.1",
             "deployType": "ping",
             "sdk": "bare:v0.0.1",
