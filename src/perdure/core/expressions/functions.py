@@ -90,7 +90,7 @@ def _matches(frame: Frame, text: object, pattern: object) -> object:
     compiled = _pattern(pattern)
     if isinstance(compiled, Unknown):
         return compiled
-    frame.spend((len(text) + 1) * compiled.programsize >> 7)
+    frame.spend((len(text) + 1) * compiled.programsize >> 5)
     try:
         return compiled.search(text) is not None
     except UnicodeEncodeError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -145,6 +146,20 @@ def test_regular_expressions_cannot_hang(text: str, data: object) -> None:
     outcome = attempt(lambda: compile_expression(text).evaluate({"event": data}))
     assert outcome in (True, False) or "refused" in str(outcome)
     assert time.perf_counter() - start < 3
+
+
+def test_a_regular_expression_costs_text_times_program() -> None:
+    pattern = "(a?){30}" * 100
+    with pytest.raises(ExpressionError, match="units of work"):
+        compile_expression(f"event.t.matches('{pattern}')").evaluate({"event": {"t": BIG}})
+    assert compile_expression("event.t.matches('a+$')").evaluate({"event": {"t": BIG}}) is True
+
+
+def test_importing_loads_neither_cel_nor_re2() -> None:
+    """A server whose functions have no expressions starts without them."""
+    script = "import sys, perdure.core.expressions; print({'cel_expr_python', 're2', 'zoneinfo'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 ONES = "[" + ",".join("1" * 1000) + "]"
