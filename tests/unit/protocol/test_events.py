@@ -137,6 +137,10 @@ class TestOwnKey:
     def test_nothing_else_is_touched(self, data: bytes) -> None:
         assert data in only(b'{"name":"a","data":' + data + b"}").body
 
+    def test_in_a_body_that_is_too_large_to_be_read_at_once(self) -> None:
+        body = b'[{"name":"a","data":{"k":1,"_inngest":2}}' + b" " * 70_000 + b"]"
+        assert [json.loads(event.body)["data"] for event in read(body).events] == [{"k": 1}]
+
     def test_user_is_not_touched(self) -> None:
         assert b'"user":{"_inngest": 1}' in only(b'{"name":"a","user":{"_inngest": 1}}').body
 
@@ -218,6 +222,7 @@ class TestRefusals:
             b'[{"name":"a/ok"}, 5]',
             b'[{"name":"a/ok"}, null]',
             b'[{"name":"a/ok"},[]]',
+            b'[{"name":"a/ok"},5,{"name":"a"},{"name":"b"}]',
         ],
     )
     def test_elements_must_be_objects(self, body: bytes) -> None:
