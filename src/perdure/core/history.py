@@ -60,7 +60,7 @@ class CallNote(msgspec.Struct, omit_defaults=True, gc=False):
     name: str = ""
     status: int = 0
     ops: list[OpNote] = []
-    error: msgspec.Raw = msgspec.Raw(b"")
+    error: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     retry: int = 0
     end: bool = False
 
@@ -90,7 +90,7 @@ class RequestNote(msgspec.Struct, omit_defaults=True, gc=False):
     item: int
     step: str
     attempt: int
-    error: msgspec.Raw = msgspec.Raw(b"")
+    error: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     retry: int = 0
 
 
@@ -132,7 +132,6 @@ def call_note(
     item: Item, status: int, ops: list[OpNote], error: bytes | None, retry: int, end: bool
 ) -> bytes:
     """Body of a `call` entry."""
-    cut = b"" if error is None else error if len(error) <= MAX_ERROR_BYTES else _cut(error)
     return _encoder.encode(
         CallNote(
             item.n,
@@ -144,7 +143,7 @@ def call_note(
             item.name,
             status,
             ops,
-            msgspec.Raw(cut),
+            msgspec.UNSET if error is None else msgspec.Raw(_cut(error)),
             retry,
             end,
         )
@@ -152,5 +151,8 @@ def call_note(
 
 
 def _cut(error: bytes) -> bytes:
+    """The error as it is, or the beginning of a long one."""
+    if len(error) <= MAX_ERROR_BYTES:
+        return error
     text = error[:MAX_ERROR_BYTES].decode("utf-8", "replace")
     return msgspec.json.encode({"message": text, "cut": len(error)})

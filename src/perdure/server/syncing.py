@@ -16,7 +16,7 @@ import os
 import msgspec
 
 from perdure.errors import PerdureError, RequestError
-from perdure.protocol.calls import Call, CallAnswer
+from perdure.protocol.calls import Call, CallAnswer, CallFailure
 from perdure.protocol.ids import app_uuid
 from perdure.protocol.registration import RegistrationError
 from perdure.protocol.signing import sign
@@ -37,6 +37,8 @@ LOOK_TIMEOUT_S = 2.0
 FIRST_LOOK_S = 5.0
 LAST_LOOK_S = 30.0
 """Discovery slows down to this interval, in seconds."""
+RETRY_S = 1.0
+"""Apps that were named and have not answered yet are tried again so soon."""
 MAX_ANSWER = 16 * 1024 * 1024
 
 
@@ -77,7 +79,7 @@ class Syncing:
             waiting = [url for url in waiting if self._last.get(url)]
             if not waiting and not config.poll:
                 return
-            await asyncio.sleep(max(config.poll_interval, 1))
+            await asyncio.sleep(RETRY_S if waiting else config.poll_interval)
 
     def _known_urls(self) -> list[str]:
         return [
@@ -110,7 +112,7 @@ class Syncing:
         self._tell(url, outcome)
         return outcome
 
-    async def _put(self, url: str) -> object:
+    async def _put(self, url: str) -> CallAnswer | CallFailure:
         body = msgspec.json.encode({"url": url})
         headers = [("Content-Type", "application/json"), ("X-Inngest-Server-Kind", self._server.config.kind)]
         keys = self._server.keys.signing_keys
@@ -119,10 +121,10 @@ class Syncing:
             headers.append(("X-Inngest-Signature", sign(body, keys[0], self._server.clock.now() // 1000)))
         return await self._request(Call(url, body, tuple(headers), "PUT", PUT_TIMEOUT_S, MAX_ANSWER))
 
-    async def _request(self, call: Call) -> object:
-        done: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+    async def _request(self, call: Call) -> CallAnswer | CallFailure:
+        done: asyncio.Future[CallAnswer | CallFailure] = asyncio.get_running_loop().create_future()
 
-        def ended(result: object) -> None:
+        def ended(result: CallAnswer | CallFailure) -> None:
             if not done.done():
                 done.set_result(result)
 
