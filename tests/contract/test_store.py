@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 
 import pytest
@@ -258,6 +259,19 @@ class TestLoadRuns:
         stored = await store.load_runs(0, [f"r-{n}" for n in (1, 2, 3, 4)])
         assert [stored[f"r-{n}"].last_n for n in (1, 2, 3, 4)] == [5, 8, 4, 0]
 
+    async def test_a_run_is_read_of_one_moment_while_it_is_written(self, store: Store):
+        epoch = await store.claim(0)
+        ids = [f"r-{k}" for k in range(200)]
+        for n in range(1, 61):
+            rows = [row for id in ids for row in (run(id, status=f"S{n}"), item(id, n))]
+            done = store.commit(0, epoch, changes(*rows, items=[(id, n - 1) for id in ids]))
+            while done is not None and not done.done():
+                for stored in (await store.load_runs(0, ids[:8])).values():
+                    assert [f"S{item.n}" for item in stored.items] == [stored.run.status]
+                await asyncio.sleep(0)
+        final = await store.load_runs(0, ids)
+        assert all([f"S{item.n}" for item in entry.items] == ["S60"] for entry in final.values())
+
 
 class TestQueue:
     async def fill(self, store: Store) -> list[ItemRef]:
@@ -274,7 +288,8 @@ class TestQueue:
     async def test_is_read_in_pages(self, store: Store):
         refs = await self.fill(store)
         read: list[ItemRef] = []
-        while page := await store.load_queue(0, FUNCTION, read[-1] if read else START, 100, 5):
+        for _ in range(len(refs)):
+            page = await store.load_queue(0, FUNCTION, read[-1] if read else START, 100, 5)
             assert len(page) <= 5
             read.extend(page)
         assert read == refs == sorted(refs)
@@ -332,7 +347,8 @@ class TestWaits:
         await commit(store, await store.claim(0), changes(*[wait(run_id, n) for run_id, n in rows]))
         found: list[tuple[str, int]] = []
         lookup = WaitLookup("shop/shipped", "data.id", '"7"')
-        while page := await store.find_waits(0, [lookup], 7):
+        for _ in range(len(keys)):
+            page = await store.find_waits(0, [lookup], 7)
             assert len(page) <= 7
             found.extend((ref.run_id, ref.n) for ref in page)
             lookup = lookup._replace(after=found[-1])
