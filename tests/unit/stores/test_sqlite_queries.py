@@ -78,6 +78,11 @@ def test_pages_are_read_in_order_from_an_index_alone(connection: apsw.Connection
     assert "COVERING INDEX" in step
 
 
+@pytest.mark.parametrize("statement", [reader.RUNS_OF_EVENT, reader.RUNS_OF_FUNCTION, reader.LIST_EVENTS])
+def test_listings_are_not_sorted_as_a_whole(connection: apsw.Connection, statement: str):
+    assert not any(step == "USE TEMP B-TREE FOR ORDER BY" for step in plan(connection, statement))
+
+
 def test_only_named_statements_read_all_of_a_shard(connection: apsw.Connection):
     whole = {
         statement

@@ -43,6 +43,9 @@ _INSTRUCTIONS = 20_000
 T = TypeVar("T")
 R = TypeVar("R", bound=msgspec.Struct)
 
+_LAST = "\x7f"
+"""Above every id."""
+
 _HERE = "shard IN (SELECT shard FROM shards)"
 """Ids are unique across shards. There are few of these, and keys start with them."""
 
@@ -58,10 +61,11 @@ _PAGE = (
     " ORDER BY internal_id DESC, receipt DESC LIMIT ?5"
 )
 
-LIST_EVENTS = f"SELECT {_EVENT} FROM events INDEXED BY events_by_internal_id WHERE ?1 IS NULL AND {_PAGE}"
+LIST_EVENTS = f"SELECT {_EVENT} FROM events INDEXED BY events_by_internal_id WHERE {_PAGE}"
 LIST_EVENTS_BY_NAME = f"SELECT {_EVENT} FROM events INDEXED BY events_by_name WHERE name=?1 AND {_PAGE}"
 EVENT = f"SELECT {_EVENT} FROM events WHERE internal_id=?1 ORDER BY receipt LIMIT 1"
 RUNS_OF_EVENT = f"SELECT {_RUN} FROM runs WHERE event_id=?1 AND id>?2 ORDER BY id LIMIT ?3"
+RUNS_OF_FUNCTION = f"SELECT {_RUN} FROM runs WHERE function_id=?1 AND id<?2 ORDER BY id DESC LIMIT ?3"
 RUN = f"SELECT {_RUN} FROM runs WHERE {_HERE} AND id=?1"
 RECEIPTS = f"SELECT shard,receipts FROM runs WHERE {_HERE} AND id=?1"
 EVENT_BY_RECEIPT = f"SELECT {_EVENT} FROM events WHERE shard=?1 AND receipt=?2"
@@ -82,6 +86,7 @@ STATEMENTS = (
     LIST_EVENTS_BY_NAME,
     EVENT,
     RUNS_OF_EVENT,
+    RUNS_OF_FUNCTION,
     RUN,
     RECEIPTS,
     EVENT_BY_RECEIPT,
@@ -125,7 +130,7 @@ class SqliteReader:
         statement = LIST_EVENTS if name is None else LIST_EVENTS_BY_NAME
         page = (
             name,
-            "\x7f" if before is None else before,
+            _LAST if before is None else before,
             -1 if received_after is None else received_after,
             2**63 - 1 if received_before is None else received_before,
             limit,
@@ -141,6 +146,13 @@ class SqliteReader:
         """Runs that the event started, in the order of their ids."""
         keys = (internal_id, after, limit)
         return await self._ask(lambda db: [_run(row) for row in db.execute(RUNS_OF_EVENT, keys)])
+
+    async def runs_of_function(
+        self, function_id: str, *, before: str | None = None, limit: int = 20
+    ) -> list[RunRecord]:
+        """Runs of a function, newest first."""
+        keys = (function_id, _LAST if before is None else before, limit)
+        return await self._ask(lambda db: [_run(row) for row in db.execute(RUNS_OF_FUNCTION, keys)])
 
     async def run(self, run_id: str) -> RunRecord | None:
         """One run."""

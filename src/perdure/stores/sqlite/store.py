@@ -20,6 +20,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,6 +37,9 @@ from perdure.stores.sqlite.lock import DatabaseLock
 from perdure.stores.sqlite.migrations import migrate
 from perdure.stores.sqlite.settings import DEFAULTS, SqliteSettings
 from perdure.stores.sqlite.writing import BatchWriter
+
+PART = 64
+"""Runs or lookups read at once; between two parts the loop sees to other things. A part takes about a millisecond."""
 
 T = TypeVar("T")
 
@@ -166,7 +170,13 @@ class SqliteStore:
         self, shard: int, run_ids: Sequence[str], with_memos: bool = True
     ) -> dict[str, StoredRun]:
         """The runs that exist among `run_ids`, with all that belongs to them. Each run is of one moment."""
-        return self._load(lambda: self._loader.load_runs(shard, run_ids, with_memos))
+        loaded: dict[str, StoredRun] = {}
+        for at in range(0, len(run_ids), PART):
+            if at:
+                await asyncio.sleep(0)
+            part = run_ids[at : at + PART]
+            loaded.update(self._load(partial(self._loader.load_runs, shard, part, with_memos)))
+        return loaded
 
     async def load_queue(
         self, shard: int, function_id: str, after: ItemRef, until: int, limit: int
@@ -182,7 +192,13 @@ class SqliteStore:
     async def find_waits(self, shard: int, lookups: Sequence[WaitLookup], limit: int) -> list[WaitRef]:
         """Waits that the lookups find, for each lookup in the order of (run id, n), at most `limit` a
         lookup."""
-        return self._load(lambda: self._loader.find_waits(shard, lookups, limit))
+        found: list[WaitRef] = []
+        for at in range(0, len(lookups), PART):
+            if at:
+                await asyncio.sleep(0)
+            refs = self._load(partial(self._loader.find_waits, shard, lookups[at : at + PART], limit))
+            found += [WaitRef(ref.lookup + at, ref.run_id, ref.n) for ref in refs] if at else refs
+        return found
 
     async def find_dedupe(
         self, shard: int, keys: Sequence[tuple[str, str]], now: int
