@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import select
+import socket
 from typing import Any, Protocol, cast
 
 import httptools
@@ -30,6 +31,8 @@ MAX_HEADER_BYTES = 64 * 1024
 _LARGE_BODY = 64 * 1024
 _INFORMATIONAL_COST = 512
 _TLS_ALERT = b"\x15\x03"
+_MAX_KNOWN_NAMES = 1000
+_header_names: dict[bytes, str] = {}
 _PEER_WATCH = select.POLLIN | getattr(select, "POLLRDHUP", 0) if hasattr(select, "poll") else 0
 
 
@@ -132,8 +135,13 @@ class HttpConnection(asyncio.Protocol):
             if not _PEER_WATCH:
                 return True
             self._peer = select.poll()
-            self._peer.register(transport.get_extra_info("socket").fileno(), _PEER_WATCH)
+            self._peer.register(self.get_socket().fileno(), _PEER_WATCH)
         return not self._peer.poll(0)
+
+    def get_socket(self) -> socket.socket:
+        """The socket, for looking at it. Only while it is open."""
+        assert self._transport is not None
+        return cast(socket.socket, self._transport.get_extra_info("socket"))
 
     def close(self) -> None:
         """Drop the connection and whatever it was doing; a receiver is not told."""
@@ -175,10 +183,11 @@ class HttpConnection(asyncio.Protocol):
             self._last = True
             if self._answer is None:
                 self._fault = self._fault or self._not_http(data, error)
-        if self._unparsed + self._header_bytes > MAX_HEADER_BYTES and self._answer is None:
-            self._fault = self._fault or self._unreachable(
-                f"sent more than {MAX_HEADER_BYTES} bytes of headers in its answer"
-            )
+        if self._header_bytes > MAX_HEADER_BYTES or (
+            self._unparsed > MAX_HEADER_BYTES and self._answer is None
+        ):
+            what = f"sent more than {MAX_HEADER_BYTES} bytes of headers in its answer"
+            self._fault = self._fault or self._unreachable(what)
         if self._fault is not None:
             self._fail(self._fault)
         elif self._answer is not None:
@@ -228,7 +237,7 @@ class HttpConnection(asyncio.Protocol):
             text = value.decode()
         except UnicodeDecodeError:
             text = value.decode("latin-1")
-        self._headers[name.decode("latin-1").lower()] = text
+        self._headers[_header_names.get(name) or _learn_name(name)] = text
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
@@ -321,3 +330,10 @@ class HttpConnection(asyncio.Protocol):
         return self._unreachable(
             f"closed the connection after {self._body.size} bytes of an unfinished answer"
         )
+
+
+def _learn_name(name: bytes) -> str:
+    lower = name.decode("latin-1").lower()
+    if len(_header_names) < _MAX_KNOWN_NAMES:
+        _header_names[name] = lower
+    return lower

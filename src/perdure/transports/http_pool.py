@@ -32,7 +32,10 @@ _KEEP_ALIVE_TIMEOUT = re.compile(r"timeout\s*=\s*\"?(\d{1,6})", re.IGNORECASE)
 
 
 class HttpPool:
-    """Idle and busy connections by origin. Belongs to one event loop."""
+    """Idle and busy connections by origin. Belongs to one event loop.
+
+    `connections` are all whose socket is open.
+    """
 
     def __init__(self, budget: ReadBudget, max_idle: float = MAX_IDLE_S) -> None:
         self._budget = budget
@@ -40,7 +43,7 @@ class HttpPool:
         self._addresses = Addresses()
         self._origins: dict[str, Origin] = {}
         self._idle: dict[str, deque[HttpConnection]] = {}
-        self._open: set[HttpConnection] = set()
+        self.connections: set[HttpConnection] = set()
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
         self._all_lost: asyncio.Future[None] | None = None
@@ -92,16 +95,16 @@ class HttpPool:
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
-        for connection in list(self._open):
+        for connection in list(self.connections):
             connection.close()
-        if self._open:
+        if self.connections:
             self._all_lost = self._all_lost or asyncio.get_running_loop().create_future()
             await asyncio.shield(self._all_lost)
 
     # ------------------------------------------------------------------ what connections report
 
     def opened(self, connection: HttpConnection) -> None:
-        self._open.add(connection)
+        self.connections.add(connection)
 
     def freed(self, connection: HttpConnection) -> None:
         idle = self._idle.get(connection.who)
@@ -126,8 +129,8 @@ class HttpPool:
             self._idle[connection.who].remove(connection)
 
     def lost(self, connection: HttpConnection) -> None:
-        self._open.discard(connection)
-        if not self._open and self._all_lost is not None and not self._all_lost.done():
+        self.connections.discard(connection)
+        if not self.connections and self._all_lost is not None and not self._all_lost.done():
             self._all_lost.set_result(None)
 
     def _sweep(self) -> None:
