@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ast
+import importlib.metadata
+import re
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from tests.repo.tracked import SOURCE, tracked
+from tests.repo.tracked import ROOT, SOURCE, tracked
 
 LONGEST_FILE = 500
 # Everything else gets time, random bytes and ids as arguments: that is what makes a simulated history repeatable.
@@ -80,6 +84,35 @@ def test_time_and_chance_are_arguments() -> None:
         if not inside.startswith(MAY_ASK_THE_WORLD) and (banned := banned_in(path.read_text())):
             found[inside] = banned
     assert found == {}
+
+
+def test_every_library_is_declared() -> None:
+    """What src imports is in the dependencies, also if another package happens to bring it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {normal(re.split(r"[^\w.-]", entry)[0]) for entry in project["dependencies"]}
+    distributions = importlib.metadata.packages_distributions()
+    missing = {}
+    for path in source_files():
+        for module in imported(path.read_text()) - set(sys.stdlib_module_names) - {"perdure"}:
+            if not declared & {normal(name) for name in distributions.get(module, [])}:
+                missing[module] = str(path)
+    assert missing == {}
+
+
+def imported(text: str) -> set[str]:
+    """The top-level names of the modules that a module imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+def normal(name: str) -> str:
+    """A distribution's name as indexes compare it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 @pytest.mark.parametrize(
