@@ -391,6 +391,9 @@ class Shard:
         paused = self._dispatcher.paused
         self._dispatcher = Dispatcher(state, self._loads, self._builder, self._start_call)
         self._dispatcher.live, self._dispatcher.paused = live, paused
+        for queue in state.queues.by_function.values():
+            if queue.wants_window():
+                self._loads.window(queue)
         self._committing = None
         self._unconfirmed = []
         self._fault = None
