@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from perdure.core.expressions import compile_expression, equalities
+from perdure.core.expressions import compile_expression, equalities, equality_value
 from perdure.core.history import OpNote, op_note
 from perdure.core.model import Group, Item, ItemKind, RunStatus, WaitKind
 from perdure.core.plan import Context, Invocation, NewItem, NewWait, Outcome, Plan, failure
@@ -236,7 +236,8 @@ class OperationPlanner:
             self._finish(op, memos.unknown_function_memo(options.function_id))
             return op_note(op, function=options.function_id)
         correlation = f"{self.plan.run.id}.{op.id}"
-        wait = NewWait(WaitKind.INVOKE, FINISHED, CORRELATION_PATH, correlation)
+        value = equality_value({"data": {"correlation_id": correlation}}, CORRELATION_PATH) or ""
+        wait = NewWait(WaitKind.INVOKE, FINISHED, CORRELATION_PATH, value)
         invocation = Invocation(
             function_id, options.data, options.user, options.v, options.meta, options.expires_ms
         )
