@@ -182,6 +182,15 @@ class Log:
     notes: list[dict[str, Any]]
     posts: list[dict[str, Any]] = field(default_factory=list)
 
+    def of_run(self, run_id: str) -> Log:
+        """Only what belongs to one run; not what its end started."""
+        return Log(
+            *(
+                [line for line in lines if line["run"] == run_id]
+                for lines in (self.calls, self.notes, self.posts)
+            )
+        )
+
     def steps(self) -> list[str]:
         """Names of what ran, in order."""
         return [note["step"] for note in self.notes]
@@ -203,7 +212,7 @@ class Log:
 
 @dataclass(frozen=True)
 class Ended:
-    """A finished run, and what its app noted meanwhile."""
+    """A finished run, and what its app noted of it."""
 
     key: str
     event_id: str
@@ -249,22 +258,21 @@ class App:
         ids = self.server.send({"name": f"{self.app_id}/{event or fn}", "data": data, **(fields or {})})
         return Sent(key, ids[0])
 
-    def wait(self, sent: Sent, fn: str, timeout: float = PATIENCE_S) -> Ended:
-        """Wait until the run of `fn` that `sent` started has ended."""
+    def wait(self, sent: Sent, fn: str, patience: float = PATIENCE_S) -> Ended:
+        """Wait until the run of `fn` that `sent` started has ended; `patience` in seconds for each half of the way."""
         try:
-            run = self.server.run_of(sent.event_id, self.slug(fn), timeout)
-            run = self.server.ended(run["run_id"], timeout)
+            run = self.server.run_of(sent.event_id, self.slug(fn), patience)
+            run = self.server.ended(run["run_id"], patience)
         except AssertionError as err:
             raise AssertionError(
                 f"{err}\nlog: {self.log(sent.key)}\nserver: {self.server.process.tail()}"
             ) from None
-        return Ended(
-            sent.key, sent.event_id, run["run_id"], run["status"], run.get("output"), self.log(sent.key)
-        )
+        log = self.log(sent.key).of_run(run["run_id"])
+        return Ended(sent.key, sent.event_id, run["run_id"], run["status"], run.get("output"), log)
 
-    def run(self, fn: str, timeout: float = PATIENCE_S, **data: Any) -> Ended:
+    def run(self, fn: str, patience: float = PATIENCE_S, **data: Any) -> Ended:
         """`trigger`, then `wait`."""
-        return self.wait(self.trigger(fn, **data), fn, timeout)
+        return self.wait(self.trigger(fn, **data), fn, patience)
 
     def log(self, key: str) -> Log:
         lines = httpx.get(f"{self.process.url}/log", params={"key": key}, timeout=10).json()

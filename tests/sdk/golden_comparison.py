@@ -16,9 +16,9 @@ CORRELATION = re.compile(r"(?P<run>[0-9A-HJKMNP-TV-Z]{26})\.(?P<step>[0-9a-f]{40
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 
 TIMES_MS = frozenset({"ts", "expire"})
-OPAQUE = frozenset({"job_id", "qi_id", "x-inngest-job-id", "gid"})
-TRACING = frozenset({"isr", "tc"})
-"""Keys of `_inngest` that carry trace context; they may be left out."""
+OPAQUE = frozenset({"job_id", "qi_id", "x-inngest-job-id"})
+TRACING = frozenset({"isr", "tc", "gid"})
+"""Keys of `_inngest` that carry trace context and the queue's grouping; they may be left out."""
 
 
 @dataclass

@@ -61,18 +61,25 @@ def golden(server: Server) -> Iterator[BareApp]:
 
 
 def script_of(item: dict[str, Any], slug: str) -> Callable[[Call], Answer | None]:
-    """Answers of a function as recorded, by target, each after the time it took."""
+    """Answers of a function as recorded, by target, each after the time it took.
+
+    Steps that ran side by side end in the recorded order, a bit further apart, so that the moment does not decide.
+    """
     rest: dict[str, list[dict[str, Any]]] = {}
+    targeted = [call for call in item["calls"] if call["target"] != "step"]
+    order = sorted(targeted, key=lambda call: call["at_ms"] + call["answer"]["took_ms"])
     for call in item["calls"]:
         if call["slug"] == slug:
-            rest.setdefault(call["target"], []).append(call["answer"])
+            rank = order.index(call) if call in targeted else 0
+            delay = (call["answer"]["took_ms"] + 60 * rank) / 1000
+            rest.setdefault(call["target"], []).append({**call["answer"], "delay_s": delay})
 
     def script(call: Call) -> Answer | None:
         answers = rest.get(call.target)
         if not answers:
             return None
         given = answers.pop(0)
-        return Answer(given["status"], given["body"], given["headers"], delay_s=given["took_ms"] / 1000)
+        return Answer(given["status"], given["body"], given["headers"], delay_s=given["delay_s"])
 
     return script
 

@@ -114,7 +114,7 @@ def test_escaped_surrogates_pass_through(app: App) -> None:
 
 @pytest.mark.apps("fastapi", "flask", "js", "js-plain", "js-stream", "js3")
 def test_state_too_large_for_a_call_is_fetched_by_the_sdk(app: App) -> None:
-    run = app.run("large-state", timeout=60)
+    run = app.run("large-state", patience=60)
     assert (run.status, run.output) == ("Completed", [[1024 * 1024, str(n)] for n in range(5)])
     assert run.log.steps() == [f"big-{n}" for n in range(5)]
     if app.checkpoints:

@@ -25,7 +25,7 @@ def test_invoke_of_a_failing_function_throws_its_error(app: App) -> None:
     run = app.run("invoke-by-id", app=app.app_id, function="failing-callee")
     name = "TypeError" if app.js else "ValueError"
     assert (run.status, run.output) == ("Completed", {"name": name, "message": "callee fails"})
-    assert run.log.attempts("body") == [0]
+    assert app.log(run.key).attempts("body") == [0]
 
 
 def test_invoke_of_an_unknown_function_fails_the_step(app: App) -> None:

@@ -143,7 +143,7 @@ def test_call_given_up_by_a_proxy_cannot_go_on_beside_its_successor(proxied: App
     assert (run.status, run.output) == ("Completed", "four")
     counts = {step: run.log.steps().count(step) for step in "abcd"}
     assert counts == {"a": 2, "b": 1, "c": 1, "d": 1}
-    of_first = [post["status"] for post in run.log.checkpoints() if post["generation"] == 1]
-    assert of_first == [409]
-    assert posted(run.log) == [["a"], ["b"], ["c"], ["d"]]
-    assert [call["generation"] for call in run.log.calls] == ["1", "2"]
+    assert [(call["generation"], call["attempt"]) for call in run.log.calls] == [("1", 0), ("2", 1), ("1", 0)]
+    zombie = run.log.checkpoints()[0]
+    assert (zombie["ops"], zombie["status"]) == ([["StepRun", "a"]], 409)
+    assert posted(run.log) == [["b"], ["c"], ["d"]], "a retry brings its step with the answer"

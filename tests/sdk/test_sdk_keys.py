@@ -119,7 +119,7 @@ def test_events_sent_by_a_step_carry_the_event_key(signed: App) -> None:
 
 
 def test_large_state_is_fetched_with_the_bearer_token(signed: App) -> None:
-    run = signed.run("large-state", timeout=60)
+    run = signed.run("large-state", patience=60)
     assert (run.status, len(run.output)) == ("Completed", 5)
 
 
@@ -186,7 +186,7 @@ def test_rotation_app_with_a_new_key_and_the_old_one_as_fallback(
     """The server does not know the new key yet: its calls verify by the fallback, the SDK's requests repeat with it."""
     app = production(app_id, INNGEST_SIGNING_KEY=WRONG_KEY, INNGEST_SIGNING_KEY_FALLBACK=KEY)
     assert put(app).status_code == 200
-    run = app.run("large-state", timeout=60)
+    run = app.run("large-state", patience=60)
     assert (run.status, len(run.output)) == ("Completed", 5)
 
 

@@ -18,7 +18,7 @@ def test_put_registers_every_function(app: App) -> None:
     own = [slug for slug, fn in shown.items() if f"{app.path}?" in fn["steps"][0]["uri"]]
     failure_handlers = [slug for slug in own if slug.endswith("-failure")]
     assert len(failure_handlers) == 2
-    assert len(own) - len(failure_handlers) == count
+    assert count == (len(own) if app.js else len(own) - 2), "the JavaScript SDK counts the handlers too"
     for slug in own:
         function = shown[slug]
         assert function["name"]

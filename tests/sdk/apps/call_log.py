@@ -65,18 +65,15 @@ class CallLog:
     def end(self, line: dict[str, Any], status: int, headers: Mapping[str, str], body: bytes) -> None:
         """Fill in the reply of a call. A body too large to look at is kept as its length."""
         line["status"] = status
-        line["no_retry"] = headers.get("x-inngest-no-retry")
-        line["retry_after"] = headers.get("retry-after")
-        line["reply_version"] = headers.get("x-inngest-req-version")
         line["took"] = time.time() - line["at"]
         reply = json.loads(body) if body and len(body) < 100_000 else None
         if isinstance(reply, dict) and status == 201:
-            inner = reply.get("body")
-            line["wrapped_status"] = reply.get("status")
-            reply = json.loads(inner) if isinstance(inner, str) else inner
-        line["ops"] = None
-        if line.get("wrapped_status", status) == 206 and isinstance(reply, list):
-            line["ops"] = [op.get("op") for op in reply]
+            status, headers, reply = reply["status"], reply["headers"], json.loads(reply["body"])
+        line["final_status"] = status
+        line["no_retry"] = headers.get("x-inngest-no-retry")
+        line["retry_after"] = headers.get("retry-after")
+        line["reply_version"] = headers.get("x-inngest-req-version")
+        line["ops"] = [op.get("op") for op in reply] if status == 206 and isinstance(reply, list) else None
 
     def of(self, key: str) -> dict[str, list[dict[str, Any]]]:
         """Both lists, of one test."""

@@ -93,14 +93,17 @@ const recordReply = (res, line) => {
     if (chunk) reply.push(Buffer.from(chunk));
     const text = Buffer.concat(reply).toString("utf8");
     let body = text.length < 100_000 ? parsed(text) : null;
+    let final = status;
     if (status === 201 && body) {
-      line.wrapped_status = body.status;
-      body = typeof body.body === "string" ? parsed(body.body) : body.body;
+      final = body.status;
+      headers = body.headers;
+      body = parsed(body.body);
     }
     Object.assign(line, {
-      status, no_retry: headers["x-inngest-no-retry"] ?? null, retry_after: headers["retry-after"] ?? null,
-      reply_version: headers["x-inngest-req-version"] ?? null, took: Date.now() / 1000 - line.at,
-      ops: (line.wrapped_status ?? status) === 206 ? body?.map((op) => op.op) : null,
+      status, final_status: final, took: Date.now() / 1000 - line.at,
+      no_retry: headers["x-inngest-no-retry"] ?? null, retry_after: headers["retry-after"] ?? null,
+      reply_version: headers["x-inngest-req-version"] ?? null,
+      ops: final === 206 && Array.isArray(body) ? body.map((op) => op.op) : null,
     });
     return end.call(this, chunk, ...rest);
   };
