@@ -63,6 +63,12 @@ class _Body(msgspec.Struct, gc=False):
     message: msgspec.Raw = msgspec.Raw()
     error: msgspec.Raw = msgspec.Raw()
     modified: msgspec.Raw = msgspec.Raw()
+    data: msgspec.Raw = msgspec.Raw()
+
+
+class _Problem(msgspec.Struct, gc=False):
+    function: str = ""
+    message: str = ""
 
 
 _BODY: msgspec.json.Decoder[_Body] = msgspec.json.Decoder(_Body)
@@ -132,12 +138,26 @@ def _refusal(answer: CallAnswer, where: str) -> tuple[str, str]:
 
 
 def _told(body: bytes) -> str:
-    """What an app that answered with success was told by the server that refused it; JavaScript apps hide it so."""
+    """What an app that answered with success was told by the server that refused it.
+
+    JavaScript apps give the server's text as `message` with `modified` false; Python apps hand on the server's body.
+    """
     fields = _read(body)
+    error = _text(fields.error)
+    if error:
+        return "\n".join([error, *_problems(fields.data)])
     if bytes(fields.modified) != b"false":
         return ""
     message = _text(fields.message)
     return "" if message == _REGISTERED else message
+
+
+def _problems(data: msgspec.Raw) -> list[str]:
+    try:
+        problems = msgspec.json.decode(data, type=list[_Problem]) if bytes(data) else []
+    except (msgspec.MsgspecError, RecursionError):
+        return []
+    return [f"- {problem.function or 'a function'}: {problem.message}" for problem in problems]
 
 
 def _read(body: bytes) -> _Body:
