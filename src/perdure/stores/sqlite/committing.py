@@ -8,6 +8,8 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
+from perdure.stores.sqlite.stepping_aside import held_lock, step_aside
+
 T = TypeVar("T")
 
 
@@ -15,6 +17,8 @@ class _Job(NamedTuple):
     work: Callable[[], Any]
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
+    running: threading.Lock
+    """Held until the job is done."""
 
 
 class CommitThread:
@@ -40,7 +44,9 @@ class CommitThread:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         self._waiting += 1
-        self._jobs.put(_Job(work, loop, future))
+        job = _Job(work, loop, future, held_lock())
+        self._jobs.put(job)
+        step_aside(future, job.running)
         return future
 
     def stop(self) -> None:
@@ -60,6 +66,7 @@ class CommitThread:
             except RuntimeError:
                 # The loop has been closed meanwhile: nobody waits any more.
                 self._waiting -= 1
+            job.running.release()
 
     def _finish(self, future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
         self._waiting -= 1

@@ -30,6 +30,7 @@ from perdure.reading.port import (
     StepRecord,
 )
 from perdure.stores.sqlite.connections import connect_reader, explain
+from perdure.stores.sqlite.stepping_aside import held_lock, step_aside
 
 THREADS = 2
 """Questions answered at once; more wait."""
@@ -206,9 +207,12 @@ class SqliteReader:
     async def _ask(self, read: Callable[[apsw.Connection], T]) -> T:
         if self._closed:
             raise StoreUnavailable(f"{self.path} has been closed; the server is stopping.")
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._answer, read)
+        running = held_lock()
+        future = asyncio.get_running_loop().run_in_executor(self._threads, self._answer, read, running)
+        step_aside(future, running)
+        return await future
 
-    def _answer(self, read: Callable[[apsw.Connection], T]) -> T:
+    def _answer(self, read: Callable[[apsw.Connection], T], running: threading.Lock) -> T:
         """In a thread of the pool."""
         try:
             connection = self._connection()
@@ -216,6 +220,8 @@ class SqliteReader:
             return read(connection)
         except apsw.Error as error:
             raise explain(error, self.path) from error
+        finally:
+            running.release()
 
     def _connection(self) -> apsw.Connection:
         connection: apsw.Connection | None = getattr(self._local, "connection", None)
