@@ -47,8 +47,8 @@ def text(search: Search, count: int, first: int) -> str:
     return f"{search.select} AND {among(search.keys, count, first)}{search.order}"
 
 
-def _select(table: str, row: Any, condition: str = "") -> str:
-    return f"SELECT {','.join(row._fields)} FROM {table} WHERE shard=?1{condition}"
+def _select(table: str, row: Any) -> str:
+    return f"SELECT {','.join(row._fields)} FROM {table} WHERE shard=?1"
 
 
 RUNS = Search(_select("runs", RunRow), ("id",))
