@@ -104,22 +104,18 @@ class SqliteStore:
         """Write the batch in one durable transaction: at once (None), or in the commit thread (a future)."""
         self._check_open()
         catch_up = self._checkpointer.copied
-        small = self._is_small(changes)
-        if (
-            small
-            and self._thread.idle
-            and not catch_up
-            and self._commit_seconds < self._settings.inline_seconds
-        ):
+        if self._thread.idle and not catch_up and self._is_small(changes) and self._is_quick():
             self._connection.set_busy_timeout(0)
             try:
-                self._write(shard, epoch, changes, small)
+                started = time.perf_counter()
+                self._writer.write(shard, epoch, changes)
+                self._commit_seconds += (time.perf_counter() - started - self._commit_seconds) / 16
                 return None
             except apsw.BusyError:
                 pass
             except apsw.Error as error:
                 raise explain(error, self.path) from error
-        done = self._thread.submit(lambda: self._patiently(lambda: self._write(shard, epoch, changes, small)))
+        done = self._thread.submit(lambda: self._patiently(lambda: self._writer.write(shard, epoch, changes)))
         if catch_up:
             self._thread.submit(lambda: self._checkpointer.catch_up(self._connection))
         return done
@@ -130,11 +126,12 @@ class SqliteStore:
             changes.size() <= self._settings.inline_rows and _payload(changes) <= self._settings.inline_bytes
         )
 
-    def _write(self, shard: int, epoch: int, changes: Changes, small: bool) -> None:
-        started = time.perf_counter()
-        self._writer.write(shard, epoch, changes)
-        if small:
-            self._commit_seconds += (time.perf_counter() - started - self._commit_seconds) / 16
+    def _is_quick(self) -> bool:
+        """Whether commits in the loop are quick on average. If not, one is tried again after some others."""
+        if self._commit_seconds < self._settings.inline_seconds:
+            return True
+        self._commit_seconds *= 0.99
+        return False
 
     def _patiently(self, write: Callable[[], T]) -> T:
         """Run `write` in the commit thread, waiting for locks of other programs."""
