@@ -47,7 +47,7 @@ class Addresses:
             return known[1]
         task = self._asked.get(key)
         if task is None:
-            task = self._asked[key] = loop.create_task(_resolve(host, port))
+            task = self._asked[key] = loop.create_task(resolve(host, port))
             task.add_done_callback(lambda done: self._answered(key, done))
         # One caller that gives up must not take the answer from the others.
         return await asyncio.shield(task)
@@ -66,7 +66,8 @@ class Addresses:
             task.cancel()
 
 
-async def _resolve(host: str, port: int) -> list[AddressInfo]:
+async def resolve(host: str, port: int) -> list[AddressInfo]:
+    """Ask the system. Raises OSError (gaierror) if it knows no address."""
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except UnicodeError as error:
@@ -102,7 +103,7 @@ def describe_connect_error(error: Exception, who: str) -> str:
         return f"The name of {who} could not be resolved ({error.strerror})."
     # Several addresses that failed in different ways come as one error without a number; refused says most.
     if number == errno.ECONNREFUSED or (number is None and f"Errno {errno.ECONNREFUSED}]" in str(error)):
-        return f"Nothing listens at {who} (connection refused); is the app running?"
+        return f"Nothing listens at {who} (connection refused): start the app, or correct its address."
     if number in (errno.EMFILE, errno.ENFILE):
         return f"No connection to {who}: this server has too many files open (see ulimit -n)."
     return f"No connection to {who} ({getattr(error, 'strerror', None) or error or type(error).__name__})."

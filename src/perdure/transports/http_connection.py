@@ -26,7 +26,8 @@ from perdure.transports.http_body import BodyReader
 from perdure.transports.http_budget import ReadBudget
 
 MAX_HEADER_BYTES = 64 * 1024
-"""Most bytes of headers (or of chunk extensions and trailers in one piece) that an answer may have."""
+"""Most bytes of headers, trailers included, that an answer may have. Of what cannot be counted before it is whole (a
+single header, a chunk extension) it is noticed one read later at most."""
 
 _LARGE_BODY = 64 * 1024
 _INFORMATIONAL_COST = 512
@@ -70,6 +71,7 @@ class HttpConnection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_abandoned",
         "_answer",
         "_answer_headers",
         "_body",
@@ -101,6 +103,7 @@ class HttpConnection(asyncio.Protocol):
         self.idle = False
         self.idle_since = self.idle_limit = 0.0
         self.keep_alive: str | None = None
+        self._abandoned = False
         self._owner = owner
         self._budget = budget
         self._transport: asyncio.Transport | None = None
@@ -138,6 +141,12 @@ class HttpConnection(asyncio.Protocol):
             self._peer.register(self.get_socket().fileno(), _PEER_WATCH)
         return not self._peer.poll(0)
 
+    def abandon(self) -> None:
+        """Give up a connection that is being opened. uvloop closes such a one without a word to its protocol."""
+        self._abandoned = True
+        self.close()
+        self._owner.lost(self)
+
     def get_socket(self) -> socket.socket:
         """The socket, for looking at it. Only while it is open."""
         assert self._transport is not None
@@ -168,7 +177,10 @@ class HttpConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._owner.opened(self)
+        if self._abandoned:
+            self._transport.abort()
+        else:
+            self._owner.opened(self)
 
     def data_received(self, data: bytes) -> None:
         if self._receiver is None:

@@ -83,7 +83,7 @@ class HttpPool:
         try:
             await asyncio.get_running_loop().create_connection(lambda: connection, sock=opened)
         except BaseException:
-            connection.close()
+            connection.abandon()
             opened.close()
             raise
         return connection

@@ -63,6 +63,10 @@ class LibraryClient:
     async def fetch(self, call: Call, url: str) -> Fetched | CallFailure:
         """Send `call` to `url` and read the answer; redirects are not followed. Raises only CancelledError."""
         who = name_host(url)
+        if not url.lower().startswith(("http://", "https://")):
+            return CallFailure(
+                "http_unreachable", f"The address of {who} begins with neither http:// nor https://."
+            )
         try:
             headers = sendable_headers(call, self._user_agent)
         except ValueError as error:
