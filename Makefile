@@ -4,7 +4,7 @@
 #   PORT      where the server listens in `make run`      (8288)
 #   APP_PORT  where the example app listens in `make run` (the first free of the usual ones, from 8000)
 #   PARTS     which parts of the tests to run, such as PARTS="unit repo" (all)
-#   ARGS      more options: of `perdure dev` in `make run`, and of `make bench` and `make sim`
+#   ARGS      more options: of `perdure dev` in `make run`, and of `make bench`, `make sim`, `make kill`
 
 PYTHON ?= python3
 PORT ?= 8288
@@ -15,13 +15,14 @@ ARGS ?=
 VENV_PYTHON := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench sim docs wheel lock clean python
+.PHONY: help run test lint bench sim kill docs wheel lock clean python
 
 help:
 	@echo "make run    start the server and the example app"
 	@echo "make test   lint, types and every test; PARTS=\"unit repo\" picks some"
 	@echo "make lint   ruff, mypy --strict and the layers"
 	@echo "make sim    simulate until stopped; ARGS=\"--seed 7\" replays one history"
+	@echo "make kill   kill the server and the app ten times during 1,000 runs; ARGS=\"-k bare\" picks some"
 	@echo "make bench  measure speed"
 	@echo "make docs   check the documents: every link leads somewhere"
 	@echo "make wheel  build the package into dist/"
@@ -52,6 +53,10 @@ bench: python
 sim: python
 	@$(PYTHON) scripts/environment.py test --no-node
 	@exec $(VENV_PYTHON) -m tests.sim $(ARGS)
+
+kill: python
+	@$(PYTHON) scripts/environment.py test --no-node
+	@exec env KILL_RUNS=1000 KILL_TIMES=10 $(VENV_PYTHON) -m pytest -q -s tests/integration/durability $(ARGS)
 
 docs: python
 	@$(PYTHON) scripts/environment.py test --no-node
