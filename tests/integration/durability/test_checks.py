@@ -116,7 +116,7 @@ RUN_COLUMNS = (
         ),
         pytest.param(f"DELETE FROM runs WHERE id = {CHILD}", "has 0 children", id="child-lost"),
         pytest.param(
-            f"UPDATE runs SET output = '{}' WHERE id = {CHILD}", "its child", id="child-returned-something-else"
+            f"UPDATE runs SET output = '{{}}' WHERE id = {CHILD}", "its child", id="child-returned-something-else"
         ),
         pytest.param(
             f"DELETE FROM steps WHERE {STEP} AND run_id = {ONE}", "has no step s1", id="step-lost"
