@@ -44,14 +44,14 @@ class HttpTransport:
         connect_timeout: float = CONNECT_TIMEOUT_S,
         max_idle: float = MAX_IDLE_S,
     ) -> None:
-        budget = ReadBudget(max_reading_bytes)
+        self.budget = ReadBudget(max_reading_bytes)
         self.connect_timeout = connect_timeout
         self.user_agent = user_agent
-        self.pool = HttpPool(budget, max_idle)
+        self.pool = HttpPool(self.budget, max_idle)
         self.library = LibraryClient(
             tls_verify=tls_verify,
             user_agent=user_agent,
-            budget=budget,
+            budget=self.budget,
             connect_timeout=connect_timeout,
             max_idle=max_idle,
         )
@@ -211,7 +211,7 @@ class CallHandle:
         self._hops += 1
         if self._hops > MAX_REDIRECTS:
             text = (
-                f"{self._who} redirected for the {self._hops}th time; {MAX_REDIRECTS} redirects are followed."
+                f"{self._who} redirected for the {self._hops}st time; {MAX_REDIRECTS} redirects are followed."
             )
             self._settle(CallFailure("too_many_redirects", text))
             return

@@ -144,7 +144,7 @@ def follow(first: str, current: str, location: str) -> str:
     """
     who = name_host(current)
     try:
-        parts = urlsplit(urljoin(current, location))
+        parts = urlsplit(urljoin(current, location.strip()))
         parts.port  # noqa: B018 - reading it validates it
     except ValueError:
         raise ValueError(f"{who} redirects to an address that cannot be understood.") from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import ssl
 from typing import Any
 
 from perdure.protocol.calls import Call, CallFailure
@@ -87,12 +88,14 @@ class LibraryClient:
             if self._session is None:
                 loop = asyncio.get_running_loop()
                 self._aiohttp = await loop.run_in_executor(None, importlib.import_module, "aiohttp")
-                self._session = self._new_session()
+                # Reading the system's certificates takes tens of milliseconds.
+                trust = await loop.run_in_executor(None, ssl.create_default_context)
+                self._session = self._new_session(trust if self._tls_verify else False)
 
-    def _new_session(self) -> Any:
+    def _new_session(self, trust: ssl.SSLContext | bool) -> Any:
         aiohttp = self._aiohttp
         connector = aiohttp.TCPConnector(
-            ssl=self._tls_verify,
+            ssl=trust,
             limit=0,
             keepalive_timeout=self._max_idle,
             socket_factory=open_socket,
