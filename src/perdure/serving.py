@@ -110,10 +110,10 @@ async def _run(config: ServerConfig, listener: socket.socket) -> int:
         serving = loop.create_task(server._serve([listener]))
         ended = parts.server.shard.ended
         await asyncio.wait([serving, ended], return_when=asyncio.FIRST_COMPLETED)
-        if ended.done() and isinstance(ended.exception(), EpochLost):
+        if ended.done() and ended.exception() is not None:
             server.should_exit = True
             await serving
-            return 3
+            return 3 if isinstance(ended.exception(), EpochLost) else 1
         await serving
     log.info("stopped")
     return 0

@@ -27,6 +27,8 @@ from perdure.shard.queues import FunctionQueue
 from perdure.shard.rows import ItemRef
 from perdure.shard.state import ApplyFault, State
 
+GIVE_UP = 3
+"""An item is left alone after so many faults in applying what follows it; the log names each."""
 MAX_LOADING = 64
 """Runs of one function that are read at once because their items are due."""
 
@@ -54,6 +56,8 @@ class Dispatcher:
         self._stalled: list[FunctionQueue] = []
         self.live: dict[tuple[str, int], LiveCall] = {}
         self.paused = False
+        self.faults: dict[ItemRef, int] = {}
+        """How often applying what follows an item has failed, each time followed by a reload."""
 
     def turn(self, limit: int) -> int:
         """Handle up to `limit` due items; give back how many were handled."""
@@ -68,8 +72,10 @@ class Dispatcher:
                 break
             queue, ref = taken
             try:
-                self._handle(queue, ref, now)
+                if self.faults.get(ref, 0) < GIVE_UP:
+                    self._handle(queue, ref, now)
             except ApplyFault:
+                self.faults[ref] = self.faults.get(ref, 0) + 1
                 raise
             except Exception as error:
                 state.quarantine(f"item {ref}", ref.run_id, error)

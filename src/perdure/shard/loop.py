@@ -28,9 +28,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
+from collections import Counter
 from functools import partial
 
-from perdure.core.model import CALLING
+from perdure.core.model import CALLING, RunStatus
 from perdure.core.settings import Settings
 from perdure.errors import EpochLost, RequestError, ShardClosed, StoreUnavailable
 from perdure.protocol.calls import Call, CallAnswer, CallFailure
@@ -54,9 +55,31 @@ TURNS = 64
 """Due items handled in one round."""
 BATCH_COMMANDS = 512
 BATCH_BYTES = 4 * 1024 * 1024
+GIVE_UP = 4
+"""From so many faults on not even the run of a command is touched: only its quarantine row is written."""
 MAX_WAIT_MS = 1_000
 """The loop looks at the wall clock at least this often, also across a suspended machine."""
 RETRY_STORE_S = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
+
+
+class Counts:
+    """What a shard has done: commits, the rows they wrote or removed, and runs ended by status."""
+
+    __slots__ = ("commits", "ended", "rows")
+
+    def __init__(self) -> None:
+        self.commits = 0
+        self.rows = 0
+        self.ended: Counter[RunStatus] = Counter()
+
+    def add(self, batch: Batch) -> None:
+        """Count a batch that is on disk."""
+        size = batch.changes.size()
+        if size:
+            self.commits += 1
+            self.rows += size
+            if batch.ended:
+                self.ended.update(batch.ended)
 
 
 class Shard:
@@ -80,6 +103,8 @@ class Shard:
         self.trouble = "the server is starting"
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when the loop has ended; holds `EpochLost` if another process has taken the shard."""
+        self.counts = Counts()
+        """What has been done since the start of this process."""
         self._store = store
         self._transport = transport
         self._clock = clock
@@ -105,6 +130,16 @@ class Shard:
         self._task: asyncio.Task[None] | None = None
 
     @property
+    def waiting(self) -> int:
+        """Number of commands that wait to be decided."""
+        return len(self._inbox)
+
+    @property
+    def calls_in_flight(self) -> int:
+        """Number of calls under way, or about to leave with their batch."""
+        return len(self._dispatcher.live)
+
+    @property
     def state(self) -> State:
         """The state in memory, for reading only (apps and functions change with registrations)."""
         return self._state
@@ -125,7 +160,7 @@ class Shard:
         """
         if not self.available or self._stopping:
             raise ShardClosed(self.trouble if not self._stopping else "the server is stopping")
-        if self._inbox.full():
+        if self._inbox.refuses(command):
             raise ShardClosed("too much work is waiting to be stored")
         future = command.future = asyncio.get_running_loop().create_future()
         self._inbox.put(command)
@@ -174,8 +209,9 @@ class Shard:
                 self.ended.set_result(None)
         except BaseException as fault:
             self.available = False
-            self.trouble = "another process has taken over this data"
-            log.critical("the shard stops: %s", fault)
+            lost = isinstance(fault, EpochLost)
+            self.trouble = "another process has taken over this data" if lost else "the server has failed"
+            log.critical("the shard stops for good", exc_info=None if lost else fault)
             if not self.ended.done():
                 self.ended.set_exception(fault)
 
@@ -253,10 +289,11 @@ class Shard:
             self._state.batch.commands.append(command)
             self._decide(command)
         except ApplyFault:
-            command.faults = 2
+            command.faults += 2
             raise
         except Exception as error:
-            self._state.quarantine(repr(command), command.run_id, error)
+            run_id = command.run_id if command.faults < GIVE_UP else None
+            self._state.quarantine(repr(command), run_id, error)
             decide.refuse(
                 self._state,
                 command,
@@ -346,6 +383,7 @@ class Shard:
         if self._singly:
             self._singly = max(self._singly - len(batch.commands), 0)
             self._faults = self._faults if self._singly else 0
+        self.counts.add(batch)
         state = self._state
         state.memory.committed = batch.number
         for effect in batch.effects:
@@ -381,8 +419,9 @@ class Shard:
         old = self._state
         state = State(self._entropy, self._settings)
         state.now = self._clock.now()
-        state.gates, state.request_gate, state.limits = old.gates, old.request_gate, old.limits
-        live = self._dispatcher.live
+        state.gates, state.request_gate = old.gates, old.request_gate
+        state.limits, state.keys_from = old.limits, old.keys_from
+        live, faults = self._dispatcher.live, self._dispatcher.faults
         kept = {(key, call.generation) for key, call in live.items()}
         kept |= {((c.run, c.n), c.generation) for c in commands if isinstance(c, CallEnded)}
         follow_ups = await recover(state, self._store, self.number, kept)
@@ -391,6 +430,7 @@ class Shard:
         paused = self._dispatcher.paused
         self._dispatcher = Dispatcher(state, self._loads, self._builder, self._start_call)
         self._dispatcher.live, self._dispatcher.paused = live, paused
+        self._dispatcher.faults = faults
         for queue in state.queues.by_function.values():
             if queue.wants_window():
                 self._loads.window(queue)
