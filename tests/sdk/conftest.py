@@ -148,9 +148,29 @@ def apps(server: Server, start_app: Starter) -> Callable[[str], App]:
     return get
 
 
+SELECTED = pytest.StashKey[dict[str, list[str]]]()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Note which apps each test function was selected for."""
+    selected: dict[str, list[str]] = {}
+    for item in session.items:
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec") and "app" in item.callspec.params:
+            selected.setdefault(function_name(item), []).append(str(item.callspec.params["app"]))
+    session.config.stash[SELECTED] = selected
+
+
+def function_name(item: pytest.Item) -> str:
+    return item.nodeid.split("[")[0]
+
+
 @pytest.fixture
 def app(request: pytest.FixtureRequest, apps: Callable[[str], App]) -> App:
-    return apps(request.param)
+    """The app of the test, with its peers: the apps that the same test function runs on."""
+    selected = request.config.stash[SELECTED][function_name(request.node)]
+    own = apps(request.param)
+    own.peers = [apps(app_id) for app_id in dict.fromkeys(selected)]
+    return own
 
 
 @pytest.fixture(scope="session")

@@ -96,6 +96,7 @@ class Server:
         self.process = process
         self.url = process.url
         self.event_key = event_key
+        self._ids: dict[str, str] = {}
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self.http = httpx.Client(base_url=self.url, headers=headers, timeout=30)
 
@@ -149,7 +150,9 @@ class Server:
 
     def run_of(self, event_id: str, slug: str, timeout: float = PATIENCE_S) -> dict[str, Any]:
         """The run of function `slug` that the event started, as soon as there is one."""
-        own = self.functions()[slug]["id"]
+        if slug not in self._ids:
+            self._ids = {slug: function["id"] for slug, function in self.functions().items()}
+        own = self._ids[slug]
         return until(
             f"a run of {slug}",
             lambda: next((run for run in self.runs(event_id) if run["function_id"] == own), None),
@@ -235,6 +238,10 @@ class App:
     streams: bool = False
     version: int = 2
     """Version of the execution protocol that its SDK answers with."""
+    peers: list[App] = field(default_factory=list)
+    """The apps, itself among them, that the running test function runs on."""
+    started: dict[str, Sent] = field(default_factory=dict)
+    """Events that a peer has sent already on behalf of this app, by function."""
 
     @property
     def url(self) -> str:
@@ -273,6 +280,16 @@ class App:
     def run(self, fn: str, patience: float = PATIENCE_S, **data: Any) -> Ended:
         """`trigger`, then `wait`."""
         return self.wait(self.trigger(fn, **data), fn, patience)
+
+    def run_among_peers(self, fn: str, **data: Any) -> Ended:
+        """`run` for a test that runs on several apps: the first to ask starts `fn` on all of them.
+
+        So their waiting overlaps. The data must be the same for all.
+        """
+        if fn not in self.started:
+            for peer in self.peers:
+                peer.started[fn] = peer.trigger(fn, **data)
+        return self.wait(self.started.pop(fn), fn)
 
     def log(self, key: str) -> Log:
         lines = httpx.get(f"{self.process.url}/log", params={"key": key}, timeout=10).json()

@@ -116,7 +116,7 @@ def test_queue_item_that_is_gone_is_refused(scripted: Make, server: Server) -> N
 def test_steps_that_wait_are_refused(scripted: Make, server: Server) -> None:
     inside = Inside(scripted, lambda call: [checkpoint(server, call, op("Sleep", "nap", name="1s"))])
     assert inside.statuses == [400]
-    assert inside.answers[0].json()["error"] == "cannot checkpoint async steps"
+    assert inside.answers[0].json()["error"].startswith("cannot checkpoint async steps")
     assert inside.memo == LAST
 
 

@@ -14,11 +14,10 @@ from tests.sdk.driver import App, until
 
 
 def test_invoke_gives_the_result_of_the_other_function(app: App) -> None:
-    run = app.run("invoke")
+    run = app.run_among_peers("invoke")
     assert (run.status, run.output) == ("Completed", [{"doubled": 42}, "end"])
-    assert [note["event_name"] for note in run.log.notes if note["fn"] == "callee"] == [
-        "inngest/function.invoked"
-    ]
+    notes = app.log(run.key).notes
+    assert [note["event_name"] for note in notes if note["fn"] == "callee"] == ["inngest/function.invoked"]
 
 
 def test_invoke_of_a_failing_function_throws_its_error(app: App) -> None:
@@ -35,7 +34,7 @@ def test_invoke_of_an_unknown_function_fails_the_step(app: App) -> None:
 
 
 def test_invoke_times_out(app: App) -> None:
-    run = app.run("invoke-timeout")
+    run = app.run_among_peers("invoke-timeout")
     assert run.status == "Completed"
     assert run.output == {
         "name": "InngestInvokeTimeoutError",

@@ -10,7 +10,7 @@ from tests.sdk.driver import App, Ended
 
 
 def test_step_that_fails_twice_is_tried_three_times(app: App) -> None:
-    run = app.run("flaky")
+    run = app.run_among_peers("flaky")
     assert (run.status, run.output) == ("Completed", ["ok@2", "after@0"])
     assert run.log.attempts("flaky") == [0, 1, 2]
     assert run.log.attempts("after") == [0]
@@ -22,7 +22,7 @@ def test_step_that_fails_twice_is_tried_three_times(app: App) -> None:
 
 
 def test_step_error_is_caught_by_user_code(app: App) -> None:
-    run = app.run("caught")
+    run = app.run_among_peers("caught")
     name = "TypeError" if app.js else "ValueError"
     assert (run.status, run.output) == ("Completed", [name, "always", True])
     assert run.log.attempts("broken") == [0, 1]
@@ -30,7 +30,7 @@ def test_step_error_is_caught_by_user_code(app: App) -> None:
 
 
 def test_step_error_that_nobody_catches_fails_the_run(app: App) -> None:
-    run = app.run("uncaught")
+    run = app.run_among_peers("uncaught")
     assert run.status == "Failed"
     assert run.output["message"] == "always"
     assert run.log.attempts("broken") == [0, 1]
@@ -38,7 +38,7 @@ def test_step_error_that_nobody_catches_fails_the_run(app: App) -> None:
 
 
 def test_failing_function_is_tried_again_then_fails(app: App) -> None:
-    run = app.run("function-error")
+    run = app.run_among_peers("function-error")
     assert run.status == "Failed"
     assert run.output["message"] == "the function fails"
     assert run.output["stack"]
@@ -58,7 +58,7 @@ def failure_event(app: App, run: Ended) -> dict[str, Any]:
 
 
 def test_failure_handler_gets_the_failed_event(app: App) -> None:
-    run = app.run("function-error")
+    run = app.run_among_peers("function-error")
     event = failure_event(app, run)
     assert event["name"] == "inngest/function.failed"
     data = event["data"]
@@ -79,7 +79,7 @@ def test_failure_handler_gets_the_failed_event(app: App) -> None:
 
 @pytest.mark.apps("fastapi", "fastapi-sync", "fastapi-stream", "flask", "flask-async")
 def test_error_of_the_failed_event_has_exactly_four_keys_in_python(app: App) -> None:
-    run = app.run("function-error")
+    run = app.run_among_peers("function-error")
     assert failure_event(app, run)["data"]["error"] == {
         "error": "invalid status code: 500",
         "message": "the function fails",
@@ -90,7 +90,7 @@ def test_error_of_the_failed_event_has_exactly_four_keys_in_python(app: App) -> 
 
 @pytest.mark.apps("js", "js-plain", "js-stream", "js3")
 def test_error_text_of_the_failed_event_follows_the_no_retry_header(app: App) -> None:
-    run = app.run("function-error")
+    run = app.run_among_peers("function-error")
     event = failure_event(app, run)
     last = run.log.calls[-1]
     if app.version == 2:
@@ -103,35 +103,35 @@ def test_error_text_of_the_failed_event_follows_the_no_retry_header(app: App) ->
 
 @pytest.mark.apps("fastapi", "js", "js3")
 def test_retries_nobody_configured_are_three(app: App) -> None:
-    run = app.run("default-retries")
+    run = app.run_among_peers("default-retries")
     assert run.status == "Failed"
     assert [call["attempt"] for call in run.log.calls] == [0, 1, 2, 3]
     assert {call["max_attempts"] for call in run.log.calls} == {4}
 
 
 def test_non_retriable_error_of_a_function_ends_the_run_at_once(app: App) -> None:
-    run = app.run("non-retriable")
+    run = app.run_among_peers("non-retriable")
     assert run.status == "Failed"
     assert run.output["message"] == "give up"
     assert run.log.attempts("body") == [0]
 
 
 def test_non_retriable_error_of_a_step_is_not_tried_again(app: App) -> None:
-    run = app.run("non-retriable-step")
+    run = app.run_among_peers("non-retriable-step")
     assert run.status == "Failed"
     assert run.output["message"] == "give up here"
     assert run.log.attempts("broken") == [0]
 
 
 def test_retry_after_of_a_function_sets_the_delay(app: App) -> None:
-    run = app.run("retry-after")
+    run = app.run_among_peers("retry-after")
     assert (run.status, run.output) == ("Completed", 1)
     first, second = run.log.at("body")
     assert 1.9 < second - first < 3.5
 
 
 def test_retry_after_of_a_step_sets_the_delay(app: App) -> None:
-    run = app.run("retry-after-step")
+    run = app.run_among_peers("retry-after-step")
     assert (run.status, run.output) == ("Completed", 1)
     assert run.log.attempts("later") == [0, 1]
     first, second = run.log.at("later")

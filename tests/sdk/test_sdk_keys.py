@@ -145,7 +145,7 @@ BARE = KEY.rpartition("-")[2]
     ids=["hash", "hash-of-second", "bare-hash", "key", "bare-key", "wrong-hash", "wrong-key", "empty", "none"],
 )  # fmt: skip
 def test_rest_checks_the_bearer_token(keyed: Server, token: str | None, status: int) -> None:
-    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    headers = {} if token is None else {"Authorization": f"Bearer {token}".strip()}
     answer = httpx.get(f"{keyed.url}/v1/events", headers=headers)
     assert answer.status_code == status
     if status == 401:

@@ -87,7 +87,7 @@ def test_nothing_is_planned_once_the_parallel_steps_are_done(app: App) -> None:
 
 @pytest.mark.apps(*WAIT_MODE)
 def test_wait_mode_finishes_a_round_before_the_next(app: App) -> None:
-    run = app.run("ordering")
+    run = app.run_among_peers("ordering")
     assert run.status == "Completed"
     steps = run.log.steps()
     assert sorted(steps[:2]) == ["a1", "b1"]
@@ -98,7 +98,7 @@ def test_wait_mode_finishes_a_round_before_the_next(app: App) -> None:
 
 @pytest.mark.apps(*RACE_MODE, "js3")
 def test_race_mode_lets_each_branch_go_on_alone(app: App) -> None:
-    run = app.run("ordering-race")
+    run = app.run_among_peers("ordering-race")
     assert run.status == "Completed"
     steps = run.log.steps()
     assert sorted(steps[:2]) == ["a1", "b1"]
@@ -109,7 +109,7 @@ def test_race_mode_lets_each_branch_go_on_alone(app: App) -> None:
 
 @pytest.mark.apps("js-plain", "js3")
 def test_first_of_a_race_ends_the_function_while_the_other_runs(app: App) -> None:
-    run = app.run("first-wins")
+    run = app.run_among_peers("first-wins")
     assert (run.status, run.output) == ("Completed", "fast")
     assert sorted(run.log.steps()) == ["fast", "slow"]
     time.sleep(1.7)
@@ -130,7 +130,7 @@ def test_run_sleep_and_wait_side_by_side(app: App) -> None:
 
 
 def test_three_failing_branches_fail_the_run_once(app: App) -> None:
-    run = app.run("parallel-failing")
+    run = app.run_among_peers("parallel-failing")
     assert run.status == "Failed"
     assert run.output["message"] == "branch"
     assert sorted(run.log.steps()) == ["f1", "f2", "f3"]
