@@ -148,6 +148,15 @@ class TestRuns:
         for empty in (pair.reader.events_of_run, pair.reader.steps_of_run, pair.reader.history_of_run):
             assert await empty("r-9") == []
 
+    async def test_that_have_something_left_to_happen(self, pair: Pair):
+        parts = [item("r-2", 1), item("r-2", 2, in_flight=1), item("r-4", 1)]
+        await pair.commit(changes(*[run(f"r-{n}") for n in (1, 2, 4)], *parts), 0)
+        await pair.commit(changes(run("r-3"), item("r-3", 1)), 5)
+        assert await pair.reader.live_runs() == ["r-2", "r-3", "r-4"]
+        assert await pair.reader.live_runs(limit=2) == ["r-2", "r-3"]
+        assert await pair.reader.live_runs(after="r-2", limit=2) == ["r-3", "r-4"]
+        assert await pair.reader.live_runs(after="r-4") == []
+
     async def test_of_every_shard(self, pair: Pair):
         await pair.commit(changes(event(1), run("r-1", (1,)), item("r-1"), app("a-1")), 0)
         await pair.commit(changes(event(1, internal_id="01F"), run("r-2", (1,)), step("r-2"), app("a-2")), 5)

@@ -70,11 +70,15 @@ class Retry(msgspec.Struct, frozen=True, gc=False):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """How a run ends. `output` is its raw JSON output; `error` the texts that failure events carry."""
+    """How a run ends. `output` is its raw JSON output; `error` the texts that failure events carry.
+
+    No event tells of a `quiet` end.
+    """
 
     status: RunStatus
     output: bytes | None = None
     error: ErrorInfo | None = None
+    quiet: bool = False
 
 
 def failure(error: OpError) -> Outcome:

@@ -158,10 +158,10 @@ def plan_request_retry(run: Run, item: Item, error: bytes, context: Context) -> 
     return plan
 
 
-def plan_cancel(run: Run, now: int) -> Plan:
-    """End a live run as cancelled."""
+def plan_cancel(run: Run, now: int, quiet: bool = False) -> Plan:
+    """End a live run as cancelled; `quiet` without the events that tell of it."""
     plan = Plan(run, now)
-    plan.outcome = Outcome(RunStatus.CANCELLED)
+    plan.outcome = Outcome(RunStatus.CANCELLED, quiet=quiet)
     return plan
 
 

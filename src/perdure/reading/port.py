@@ -147,6 +147,9 @@ class Reader(Protocol):
     async def run(self, run_id: str) -> RunRecord | None:
         """One run."""
 
+    async def live_runs(self, *, after: str = "", limit: int = 1000) -> list[str]:
+        """Ids of runs that have not ended, in their order. `after`, a run id, continues a page."""
+
     async def events_of_run(self, run_id: str) -> list[EventRecord]:
         """The events that started the run, in the order in which calls carry them. Empty if there is no such
         run."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from perdure.core.model import Item, Run, Wait
+from perdure.core.model import Item, Run, RunStatus, Wait
 from perdure.shard.changes import Changes
 from perdure.shard.rows import ItemRow, RunRow, WaitRow
 
@@ -25,7 +25,7 @@ _json = msgspec.json.Encoder()
 class Batch:
     """Decisions waiting for one commit. `number` rises by one with each batch of an epoch."""
 
-    __slots__ = ("calls", "changes", "commands", "effects", "items", "number", "payload", "runs")
+    __slots__ = ("calls", "changes", "commands", "effects", "ended", "items", "number", "payload", "runs")
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -36,6 +36,8 @@ class Batch:
         self.commands: list[Command] = []
         self.calls: list[tuple[str, int, int]] = []
         """Calls that leave with it: run id, n, generation."""
+        self.ended: list[RunStatus] = []
+        """How the runs ended that end with it."""
         self.payload = 0
 
     def touch_run(self, run: Run) -> None:

@@ -146,9 +146,13 @@ class Checkpoint(Command):
 
 @dataclass(slots=True, eq=False)
 class CancelRun(Command):
-    """Cancel a run. The answer is its status before, or None if it is unknown."""
+    """Cancel a run. The answer is its status before, or None if it is unknown.
+
+    No event tells of a `quiet` one.
+    """
 
     run: str = ""
+    quiet: bool = False
 
     @property
     def run_id(self) -> str | None:
@@ -171,6 +175,10 @@ class SendSignal(Command):
         Command.again(self)
         self.looked = False
 
+    def cost(self) -> int:
+        """Size of the data."""
+        return 256 + len(self.data)
+
 
 @dataclass(slots=True, eq=False)
 class RegisterApp(Command):
@@ -179,10 +187,18 @@ class RegisterApp(Command):
     registration: Registration | None = None
     method: str = "SERVE"
 
+    def cost(self) -> int:
+        """Size of the configurations."""
+        functions = self.registration.functions if self.registration is not None else ()
+        return 256 + sum(len(function.raw) for function in functions)
+
 
 @dataclass(slots=True, eq=False)
 class PutApp(Command):
-    """Store an app's own row, as after a failed sync. The answer is None."""
+    """Store what came of a failed sync. The answer is None.
+
+    An app that is known keeps all of its row but the error and the time.
+    """
 
     app: AppRow | None = None
 
@@ -205,6 +221,14 @@ class OverrideLimits(Command):
     steps: int | None = None
     state_bytes: int | None = None
     change: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class ForgetKeys(Command):
+    """From now on every function may run again for every key (a help for tests). The answer is None.
+
+    Limits that were set for single functions go as well.
+    """
 
 
 @dataclass(slots=True, frozen=True)

@@ -167,7 +167,7 @@ def cancel_run(state: State, command: c.CancelRun) -> None:
         return
     before = run.status
     if not before.ended:
-        state.apply(planning.plan_cancel(run, state.now))
+        state.apply(planning.plan_cancel(run, state.now, command.quiet))
     answer(state, command, before)
 
 
@@ -218,11 +218,13 @@ def _take_url(state: State, app_id: str, url: str) -> None:
     for other in list(state.apps.values()):
         if other.id == app_id or other.url != url or other.archived_at is not None:
             continue
-        if other.name:
-            archive_app(state, other.id)
-        else:
-            del state.apps[other.id]
-            state.batch.changes.apps[other.id] = None
+        archive_app(state, other.id)
+
+
+def _drop_placeholder(state: State, app_id: str) -> None:
+    """Forget a row that only knew the URL of an app."""
+    del state.apps[app_id]
+    state.batch.changes.apps[app_id] = None
 
 
 def _put_functions(state: State, app_id: str, command: c.RegisterApp) -> None:
@@ -261,10 +263,16 @@ def _archive_function(state: State, row: FunctionRow) -> Function:
 
 
 def archive_app(state: State, app_id: str) -> bool:
-    """Archive an app and its functions. False if it is unknown or archived already."""
+    """Archive an app and its functions; forget a row that only knew a URL.
+
+    False if it is unknown or archived already.
+    """
     app = state.apps.get(app_id)
     if app is None or app.archived_at is not None:
         return False
+    if not app.name:
+        _drop_placeholder(state, app_id)
+        return True
     state.put_app(app._replace(archived_at=state.now))
     rows = [row for row in state.function_rows.values() if row.app_id == app_id and row.archived_at is None]
     state.functions.put_all([_archive_function(state, row) for row in rows])
@@ -277,24 +285,38 @@ def remove_app(state: State, command: c.RemoveApp) -> None:
 
 
 def put_app(state: State, command: c.PutApp) -> None:
-    """Store an app's row as the caller has composed it."""
-    assert command.app is not None
-    state.put_app(command.app)
+    """Note on an app why its sync failed.
+
+    The caller composed the row some time ago: what has been registered since stays.
+    """
+    row = command.app
+    assert row is not None
+    known = state.apps.get(row.id)
+    state.put_app(row if known is None else known._replace(error=row.error, synced_at=row.synced_at))
     answer(state, command, None)
 
 
 def override_limits(state: State, command: c.OverrideLimits) -> None:
     """Set or remove limits of one function (kept in memory only: they are a help for tests)."""
-    if state.functions.find(command.slug) is None:
+    function = state.functions.find(command.slug)
+    if function is None:
         answer(state, command, False)
         return
-    limits = state.limits.setdefault(command.slug, {})
+    limits = state.limits.setdefault(function.slug, {})
     for name, value in (("steps_per_run", command.steps), ("state_bytes", command.state_bytes)):
         if name == command.change and value is None:
             limits.pop(name, None)
         elif value is not None:
             limits[name] = value
     answer(state, command, True)
+
+
+def forget_keys(state: State, command: c.ForgetKeys) -> None:
+    """Let every function run again for every key, without limits of its own."""
+    state.memory.forget_all_keys()
+    state.keys_from = state.now + state.settings.dedupe_ms
+    state.limits.clear()
+    answer(state, command, None)
 
 
 SIMPLE: dict[type[c.Command], Callable[[State, c.Command], None]] = {
@@ -305,6 +327,7 @@ SIMPLE: dict[type[c.Command], Callable[[State, c.Command], None]] = {
     c.PutApp: put_app,  # type: ignore[dict-item]
     c.RemoveApp: remove_app,  # type: ignore[dict-item]
     c.OverrideLimits: override_limits,  # type: ignore[dict-item]
+    c.ForgetKeys: forget_keys,  # type: ignore[dict-item]
     c.CallEnded: call_ended,  # type: ignore[dict-item]
 }
 """Commands that are decided by one function once their run is in memory."""

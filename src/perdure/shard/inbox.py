@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from perdure.shard.commands import CallEnded, Checkpoint, Command, ContinueEvent, ReceiveEvents
+from perdure.shard.commands import CallEnded, Checkpoint, Command, ContinueEvent
 
 MAX_BYTES = 64 * 1024 * 1024
 MAX_COMMANDS = 20_000
@@ -29,8 +29,10 @@ class Inbox:
     def __len__(self) -> int:
         return len(self._ready) + len(self._urgent) + len(self._ordinary)
 
-    def full(self) -> bool:
-        """Whether events and management commands must be refused now."""
+    def refuses(self, command: Command) -> bool:
+        """Whether a command from outside must be refused now: too many, or too large ones, wait already."""
+        if isinstance(command, Checkpoint):
+            return False
         return self._bytes > MAX_BYTES or len(self._ordinary) >= MAX_COMMANDS
 
     def put(self, command: Command) -> None:
@@ -39,8 +41,7 @@ class Inbox:
             self._urgent.append(command)
         else:
             self._ordinary.append(command)
-            if isinstance(command, ReceiveEvents):
-                self._bytes += command.cost()
+            self._bytes += command.cost()
 
     def put_back(self, commands: list[Command]) -> None:
         """Line up commands whose reads are done: before all others."""
@@ -53,8 +54,7 @@ class Inbox:
         if self._urgent:
             return self._urgent.popleft()
         command = self._ordinary.popleft()
-        if isinstance(command, ReceiveEvents):
-            self._bytes -= command.cost()
+        self._bytes -= command.cost()
         return command
 
     def take_all(self) -> list[Command]:

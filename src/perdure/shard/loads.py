@@ -184,7 +184,8 @@ class Loads:
                 rows = await self._store.load_events(self._shard, unread)
                 asking = [(c, questions or self._ask_again(c, rows)) for c, questions in asking]
             keys = [key for _, questions in asking for question in questions for key in question.keys]
-            taken = await self._store.find_dedupe(self._shard, keys, state.now) if keys else {}
+            alive = max(state.now, state.keys_from)
+            taken = await self._store.find_dedupe(self._shard, keys, alive) if keys else {}
             lookups = [
                 lookup for _, questions in asking for question in questions for lookup in question.lookups
             ]

@@ -28,10 +28,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
-from collections import Counter
 from functools import partial
 
-from perdure.core.model import CALLING, RunStatus
+from perdure.core.model import CALLING
 from perdure.core.settings import Settings
 from perdure.errors import EpochLost, RequestError, ShardClosed, StoreUnavailable
 from perdure.protocol.calls import Call, CallAnswer, CallFailure
@@ -40,6 +39,7 @@ from perdure.shard import decide, matching
 from perdure.shard.batch import Batch
 from perdure.shard.calls import CallBuilder
 from perdure.shard.commands import CallEnded, Command, ContinueEvent, ReceiveEvents, SendSignal
+from perdure.shard.counts import Counts
 from perdure.shard.dispatch import Dispatcher
 from perdure.shard.inbox import Inbox
 from perdure.shard.loads import Loads
@@ -60,26 +60,6 @@ GIVE_UP = 4
 MAX_WAIT_MS = 1_000
 """The loop looks at the wall clock at least this often, also across a suspended machine."""
 RETRY_STORE_S = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
-
-
-class Counts:
-    """What a shard has done: commits, the rows they wrote or removed, and runs ended by status."""
-
-    __slots__ = ("commits", "ended", "rows")
-
-    def __init__(self) -> None:
-        self.commits = 0
-        self.rows = 0
-        self.ended: Counter[RunStatus] = Counter()
-
-    def add(self, batch: Batch) -> None:
-        """Count a batch that is on disk."""
-        size = batch.changes.size()
-        if size:
-            self.commits += 1
-            self.rows += size
-            if batch.ended:
-                self.ended.update(batch.ended)
 
 
 class Shard:

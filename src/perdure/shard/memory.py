@@ -197,6 +197,10 @@ class Memory:
         """Whether the key was taken by a batch that some read may not see."""
         return (function_id, key) in self._taken
 
+    def forget_all_keys(self) -> None:
+        """Forget all keys, whether or not a read has seen them."""
+        self._taken.clear()
+
     def forget_keys(self) -> None:
         """Forget keys that every read from now on will see."""
         oldest = self.oldest_snapshot()

@@ -76,6 +76,8 @@ class State:
         self._late: set[FunctionQueue] = set()
         self.limits: dict[str, dict[str, int]] = {}
         """Limits of steps and state set for single functions, by slug (a help for tests; not stored)."""
+        self.keys_from = 0
+        """Keys that expire before this time (ms) are taken for expired now (a help for tests; not stored)."""
 
     def forget(self, touched: Iterable[Run]) -> None:
         """A batch is on disk: let go of what every read from now on will see, and of runs that have ended."""
@@ -363,7 +365,8 @@ class State:
         self.batch.payload += len(outcome.output or b"")
         note = history.EndedNote(outcome.status.value, outcome.error.message if outcome.error else "")
         self._note(run, "ended", history.encode(note))
-        if run.event_name not in QUIET_EVENTS:
+        self.batch.ended.append(outcome.status)
+        if run.event_name not in QUIET_EVENTS and not outcome.quiet:
             self._emit_end(run, outcome)
 
     def _emit_end(self, run: Run, outcome: Outcome) -> None:

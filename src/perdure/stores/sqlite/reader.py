@@ -68,6 +68,9 @@ EVENT = f"SELECT {_EVENT} FROM events WHERE internal_id=?1 ORDER BY receipt LIMI
 RUNS_OF_EVENT = f"SELECT {_RUN} FROM runs WHERE event_id=?1 AND id>?2 ORDER BY id LIMIT ?3"
 RUNS_OF_FUNCTION = f"SELECT {_RUN} FROM runs WHERE function_id=?1 AND id<?2 ORDER BY id DESC LIMIT ?3"
 RUN = f"SELECT {_RUN} FROM runs WHERE {_HERE} AND id=?1"
+# A run that has not ended has something left to happen to it.
+LIVE_RUNS = "SELECT DISTINCT run_id FROM items WHERE shard=?1 AND run_id>?2 ORDER BY run_id LIMIT ?3"
+SHARDS = "SELECT shard FROM shards"
 RECEIPTS = f"SELECT shard,receipts FROM runs WHERE {_HERE} AND id=?1"
 EVENT_BY_RECEIPT = f"SELECT {_EVENT} FROM events WHERE shard=?1 AND receipt=?2"
 STEPS = (
@@ -89,6 +92,7 @@ STATEMENTS = (
     RUNS_OF_EVENT,
     RUNS_OF_FUNCTION,
     RUN,
+    LIVE_RUNS,
     RECEIPTS,
     EVENT_BY_RECEIPT,
     STEPS,
@@ -159,6 +163,20 @@ class SqliteReader:
         """One run."""
         found = await self._ask(lambda db: [_run(row) for row in db.execute(RUN, (run_id,))])
         return found[0] if found else None
+
+    async def live_runs(self, *, after: str = "", limit: int = 1000) -> list[str]:
+        """Ids of runs that have not ended, in their order."""
+
+        def read(db: apsw.Connection) -> list[str]:
+            shards: list[Any] = db.execute(SHARDS).fetchall()
+            found = [
+                str(run_id)
+                for (shard,) in shards
+                for (run_id,) in db.execute(LIVE_RUNS, (shard, after, limit))
+            ]
+            return sorted(found)[:limit]
+
+        return await self._ask(read)
 
     async def events_of_run(self, run_id: str) -> list[EventRecord]:
         """The events that started the run, in the order in which calls carry them."""
