@@ -13,7 +13,6 @@ import contextlib
 import logging
 import signal
 import socket
-from types import FrameType
 
 import uvicorn
 import uvloop
@@ -26,6 +25,8 @@ log = logging.getLogger("perdure")
 
 KEEP_ALIVE_S = 75
 BACKLOG = 2048
+GRACE_S = 10.0
+"""Calls under way have so long to end when the server is told to stop."""
 
 
 def serve(config: ServerConfig) -> int:
@@ -62,7 +63,7 @@ class _Listener(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, parts: RunningServer) -> None:
         super().__init__(config)
         self._parts = parts
-        self._draining: asyncio.Task[None] | None = None
+        self._draining: list[asyncio.Task[None]] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -71,18 +72,21 @@ class _Listener(uvicorn.Server):
         address = f"http://localhost:{self._parts.server.config.port}"
         log.info("Perdure %s is ready at %s", self._parts.server.version, address)
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self._draining is not None:
-            self.should_exit = self.force_exit = True
-            return
-        log.info(
-            "stopping: no more calls start; waiting up to 10 s for those under way (again to stop at once)"
-        )
-        self._draining = asyncio.get_running_loop().create_task(self._drain())
+    def stop_in_order(self) -> None:
+        """What a signal does. A second one shortens the time that the first one gives."""
+        again = bool(self._draining)
+        if again:
+            self.force_exit = True
+        else:
+            log.info(
+                "stopping: no more calls start; waiting up to %g s for those under way (again to stop at once)",
+                GRACE_S,
+            )
+        self._draining.append(asyncio.get_running_loop().create_task(self._drain(0.0 if again else GRACE_S)))
 
-    async def _drain(self) -> None:
+    async def _drain(self, grace_s: float) -> None:
         await self._parts.syncing.close()
-        await self._parts.server.shard.stop()
+        await self._parts.server.shard.stop(grace_s)
         self.should_exit = True
 
 
@@ -106,7 +110,7 @@ async def _run(config: ServerConfig, listener: socket.socket) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             with contextlib.suppress(NotImplementedError):
-                loop.add_signal_handler(number, server.handle_exit, number, None)
+                loop.add_signal_handler(number, server.stop_in_order)
         serving = loop.create_task(server._serve([listener]))
         ended = parts.server.shard.ended
         await asyncio.wait([serving, ended], return_when=asyncio.FIRST_COMPLETED)

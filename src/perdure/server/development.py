@@ -35,7 +35,7 @@ class _Config(msgspec.Struct):
 
 def health(server: Server) -> Response:
     """Whether the server takes events: 200, or 503 with the reason."""
-    if server.shard.available:
+    if server.shard.accepting:
         return JsonResponse({"status": 200, "message": "OK"})
     return JsonResponse({"status": 503, "message": server.shard.trouble}, 503)
 

@@ -38,7 +38,7 @@ from perdure.protocol.replies import read_reply
 from perdure.shard import decide, matching
 from perdure.shard.batch import Batch
 from perdure.shard.calls import CallBuilder
-from perdure.shard.commands import CallEnded, Command, ContinueEvent, ReceiveEvents, SendSignal
+from perdure.shard.commands import CallEnded, Checkpoint, Command, ContinueEvent, ReceiveEvents, SendSignal
 from perdure.shard.counts import Counts
 from perdure.shard.dispatch import Dispatcher
 from perdure.shard.inbox import Inbox
@@ -101,6 +101,7 @@ class Shard:
         self._fault: BaseException | None = None
         self._unconfirmed: list[Batch] = []
         self._stopping = False
+        self._deadline = float("inf")
         self._singly = 0
         """So many commands are still to be committed one by one, after batches have failed for no reason of
         the disk.
@@ -118,6 +119,11 @@ class Shard:
     def calls_in_flight(self) -> int:
         """Number of calls under way, or about to leave with their batch."""
         return len(self._dispatcher.live)
+
+    @property
+    def accepting(self) -> bool:
+        """Whether events are taken; if not, `trouble` says why."""
+        return self.available and not self._stopping
 
     @property
     def state(self) -> State:
@@ -138,8 +144,8 @@ class Shard:
         Raises `ShardClosed` when nothing is taken now, or too much waits already; the caller may try again
         later.
         """
-        if not self.available or self._stopping:
-            raise ShardClosed(self.trouble if not self._stopping else "the server is stopping")
+        if not self.available or (self._stopping and not isinstance(command, Checkpoint)):
+            raise ShardClosed(self.trouble)
         if self._inbox.refuses(command):
             raise ShardClosed("too much work is waiting to be stored")
         future = command.future = asyncio.get_running_loop().create_future()
@@ -150,13 +156,15 @@ class Shard:
     async def stop(self, grace_s: float = 10.0) -> None:
         """Start no more calls, wait up to `grace_s` for those under way, commit, and end.
 
-        Calls still under way then are made again at the next start.
+        Calls under way may post checkpoints until then. Those still under way at the end are made again at
+        the next start. A further call can only shorten the time.
         """
-        self._stopping = True
-        self._dispatcher.paused = True
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + grace_s
-        while self._dispatcher.live and loop.time() < deadline and not self.ended.done():
+        self._stopping = True
+        self.trouble = self.trouble or "the server is stopping"
+        self._dispatcher.paused = True
+        self._deadline = min(self._deadline, loop.time() + grace_s)
+        while self._dispatcher.live and loop.time() < self._deadline and not self.ended.done():
             await asyncio.sleep(0.02)
         while (len(self._inbox) or self._pending()) and self.available and not self.ended.done():
             self._awake()
@@ -419,7 +427,7 @@ class Shard:
         self._fault = None
         self._inbox.put_back([*commands, *follow_ups])
         self.available = True
-        self.trouble = ""
+        self.trouble = "the server is stopping" if self._stopping else ""
 
     async def _reload(self, fault: BaseException) -> None:
         """Everything undecided or uncommitted is void.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Any
 
 from tests.integration.durability import jobs
@@ -49,16 +49,15 @@ def calls_carry_what_was_recorded(recorded: Ledger, calls: Iterable[Mapping[str,
                 yield f"run {call['run']} step {step_id} is recorded as {memo}, and was called with {seen}"
 
 
-def every_accepted_event_has_one_run(ledger: Ledger, accepted: Mapping[int, str]) -> Complaints:
+def every_accepted_event_has_one_run(ledger: Ledger, accepted: Set[tuple[str, str]]) -> Complaints:
     """Each event that was acknowledged, however often it was sent, has one run of its job; nothing else ran."""
     started = Counter(
         (ledger.job(run), run["event_id"])
         for run in ledger.runs.values()
         if run["event_name"].startswith(f"{jobs.APP}/")
     )
-    expected = {(jobs.job_of(number), event_id) for number, event_id in accepted.items()}
-    for which in expected | set(started):
-        if started[which] != (which in expected):
+    for which in accepted | set(started):
+        if started[which] != (which in accepted):
             yield f"{which} has {started[which]} runs"
 
 
@@ -185,9 +184,9 @@ def attempts_add_up(ledger: Ledger, *, every_call_has_an_answer: bool) -> Compla
 
 
 def all_is_well(
-    ledger: Ledger, journal: Journal, accepted: Mapping[int, str], *, fragile_handlers: bool = False
+    ledger: Ledger, journal: Journal, accepted: Set[tuple[str, str]], *, fragile_handlers: bool = False
 ) -> Complaints:
-    """Everything that holds once all runs have ended.
+    """Everything that holds once all runs have ended. `accepted` are the jobs and ids of the acknowledged events.
 
     `fragile_handlers`: a failure handler may itself have failed, since the app was killed and gives it one attempt.
     """

@@ -29,13 +29,12 @@ def seed_header(entropy: random.Random) -> dict[str, str]:
 class Load:
     """Sends `total` events, at most `window` ahead of what has ended, from threads of its own.
 
-    `accepted` maps the number of an event to its id at the server, once that has been answered. `again` counts
-    how often something was sent another time because it had not been.
+    `again` counts how often something was sent another time because it had not been acknowledged.
     """
 
     def __init__(self, url: str, journal: Journal, total: int, window: int, entropy: random.Random) -> None:
         self.total = total
-        self.accepted: dict[int, str] = {}
+        self._ids: dict[int, str] = {}
         self.again = 0
         self.refused: list[tuple[int, str]] = []
         """Answers other than 200: status and body."""
@@ -63,7 +62,13 @@ class Load:
 
     @property
     def all_accepted(self) -> bool:
-        return len(self.accepted) == self.total
+        """Whether every event has been acknowledged."""
+        return len(self._ids) == self.total
+
+    @property
+    def accepted(self) -> set[tuple[str, str]]:
+        """The job and the id of each event that was acknowledged."""
+        return {(jobs.job_of(number), event_id) for number, event_id in list(self._ids.items())}
 
     def _send_all(self) -> None:
         connection = http.client.HTTPConnection(*self._address, timeout=15)
@@ -82,7 +87,7 @@ class Load:
     ) -> None:
         while not self._stopping.is_set():
             if ids := self._send(connection, [event], seed):
-                self.accepted[number] = ids[0]
+                self._ids[number] = ids[0]
                 return
             with self._lock:
                 self.again += 1
@@ -112,7 +117,7 @@ class Load:
         while not self._stopping.wait(NUDGE_S):
             waiting = [
                 number
-                for number in list(self.accepted)
+                for number in list(self._ids)
                 if jobs.job_of(number) == jobs.WAITER and number not in self._journal.ended_keys
             ]
             if waiting:

@@ -22,7 +22,7 @@ EVENTS = 20
 class Clean:
     """A database in which everything has ended as it should, its journal and the accepted events."""
 
-    def __init__(self, database: Path, journal: Journal, accepted: dict[int, str]) -> None:
+    def __init__(self, database: Path, journal: Journal, accepted: set[tuple[str, str]]) -> None:
         self.database = database
         self.ledger = Ledger.read(database)
         self.journal = journal
