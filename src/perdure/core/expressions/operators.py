@@ -13,7 +13,6 @@ from perdure.core.expressions.syntax import Uint
 from perdure.core.expressions.values import (
     INT_MAX,
     INT_MIN,
-    MAX_CHARS,
     MISSING,
     UINT_MAX,
     BoolKey,
@@ -26,7 +25,6 @@ from perdure.core.expressions.values import (
     timestamp,
     type_name,
 )
-from perdure.errors import ExpressionError
 
 NUMBERS = frozenset({int, float, Uint})
 _ORDERED = frozenset({str, bool, bytes, Timestamp, Duration})
@@ -117,8 +115,6 @@ def _add_unknown(left: object, right: object) -> object:
 
 def _joined(left: Any, right: Any, frame: Frame) -> object:
     size = len(left) + len(right)
-    if size > MAX_CHARS:
-        raise ExpressionError(f"`+` makes more than {MAX_CHARS:,} characters or elements")
     frame.spend(size if type(left) is list else size >> 4)
     return left + right
 

@@ -17,14 +17,12 @@ import orjson
 from perdure.core.expressions.syntax import Uint
 from perdure.errors import ExpressionError
 
-MAX_WORK = 1_000_000
+MAX_WORK = 100_000
 """Units of work one evaluation may do: a node evaluated in a loop, an element compared, 64 characters scanned.
 
-It bounds an evaluation to some tenths of a second, and what `+` builds, at 16 characters a unit, to 16 MB.
+It bounds an evaluation to about a tenth of a second, since it runs where everything else of the server waits for it,
+and what `+` builds, at 16 characters a unit, to 1.6 MB.
 """
-
-MAX_CHARS = 10_000_000
-"""The longest text, and the longest list, that `+` may make."""
 
 INT_MIN, INT_MAX, UINT_MAX = -(1 << 63), (1 << 63) - 1, (1 << 64) - 1
 NANOS = 1_000_000_000

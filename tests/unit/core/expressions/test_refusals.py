@@ -152,7 +152,7 @@ def test_a_regular_expression_costs_text_times_program() -> None:
     pattern = "(a?){30}" * 100
     with pytest.raises(ExpressionError, match="units of work"):
         compile_expression(f"event.t.matches('{pattern}')").evaluate({"event": {"t": BIG}})
-    assert compile_expression("event.t.matches('a+$')").evaluate({"event": {"t": BIG}}) is True
+    assert compile_expression("event.t.matches('a+$')").evaluate({"event": {"t": BIG[:300_000]}}) is True
 
 
 def test_importing_loads_neither_cel_nor_re2() -> None:
@@ -186,13 +186,13 @@ ONES = "[" + ",".join("1" * 1000) + "]"
 def test_work_is_bounded(text: str, data: object) -> None:
     start = time.perf_counter()
     outcome = attempt(lambda: compile_expression(text).evaluate({"event": data}))
-    assert outcome is False or "units of work" in str(outcome) or "characters" in str(outcome)
+    assert outcome is False or "units of work" in str(outcome)
     assert time.perf_counter() - start < 3
 
 
 def test_ordinary_loops_are_far_from_the_bound() -> None:
-    rows = [{"sku": f"s{number}", "qty": number} for number in range(20_000)]
-    text = "event.data.rows.filter(r, r.qty > 19990 && r.sku.startsWith('s')).map(r, r.sku)"
+    rows = [{"sku": f"s{number}", "qty": number} for number in range(2_000)]
+    text = "event.data.rows.filter(r, r.qty > 1990 && r.sku.startsWith('s')).map(r, r.sku)"
     assert len(compile_expression(text).evaluate({"event": {"data": {"rows": rows}}})) == 9  # type: ignore[arg-type]
 
 
