@@ -26,15 +26,15 @@ class Trigger:
         self.event = event
         self.expression: Expression | None = None if not expression else compile_expression(expression)
 
-    def meets(self, event: dict[str, object] | None) -> bool:
-        """Whether the event's expression holds.
+    def meets(self, event: dict[str, object] | None, now_ms: int) -> bool:
+        """Whether the trigger's expression holds for the event at `now_ms` (ms since the epoch).
 
-        The name has been compared already. `event` is None if nothing needs it.
+        The name has been compared already. `event` may be None if there is no expression.
         """
         if self.expression is None:
             return True
         try:
-            return self.expression.is_true({"event": event})
+            return self.expression.is_true({"event": event}, now_ms)
         except ExpressionError:
             return False
 
@@ -96,15 +96,15 @@ class Functions:
             return False
         return any(name in self._by_event for name in trigger_names(event_name))
 
-    def started_by(self, event_name: str, event: dict[str, object] | None) -> list[Function]:
-        """The functions that the event starts, each once.
+    def started_by(self, event_name: str, event: dict[str, object] | None, now_ms: int) -> list[Function]:
+        """The functions that the event starts at `now_ms` (ms since the epoch), each once.
 
-        `event` is the parsed event, or None if no trigger needs it.
+        `event` is the parsed event, or None if no trigger needs it (see `needs_body`).
         """
         found: dict[str, Function] = {}
         for name in trigger_names(event_name):
             for function, trigger in self._by_event.get(name, ()):
-                if function.id not in found and trigger.meets(event):
+                if function.id not in found and trigger.meets(event, now_ms):
                     found[function.id] = function
         return list(found.values())
 

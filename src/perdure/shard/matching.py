@@ -78,7 +78,8 @@ def ask(
         if function is not None:
             match.functions = [function]
     elif with_triggers and functions.has_triggers(name):
-        match.functions = functions.started_by(name, parsed.value() if functions.needs_body(name) else None)
+        body = parsed.value() if functions.needs_body(name) else None
+        match.functions = functions.started_by(name, body, state.now)
         keys = [(function.id, event_id) for function in match.functions]
     return Question(match, keys, _lookups(state, name, parsed, after))
 
@@ -156,16 +157,16 @@ def _end_waits(
         if wait.kind is WaitKind.INVOKE:
             memo, failed = _invoke_memo(parsed.body)
             state.apply(plan_match(run, wait, memo, internal_id, state.now, failed))
-        elif wait.kind is WaitKind.EVENT and _holds(run, wait, parsed):
+        elif wait.kind is WaitKind.EVENT and _holds(run, wait, parsed, state.now):
             state.apply(plan_match(run, wait, parsed.body, internal_id, state.now))
 
 
-def _holds(run: Run, wait: Wait, parsed: ParsedEvent) -> bool:
+def _holds(run: Run, wait: Wait, parsed: ParsedEvent, now: int) -> bool:
     if wait.expression is None:
         return True
     trigger = msgspec.json.decode(run.events[0])
     try:
-        return compile_expression(wait.expression).is_true({"event": trigger, "async": parsed.value()})
+        return compile_expression(wait.expression).is_true({"event": trigger, "async": parsed.value()}, now)
     except ExpressionError as error:
         log.info("run %s: expression of its wait for %s failed: %s", run.id, wait.event, error.message)
         return False
