@@ -14,8 +14,9 @@ def test_put_registers_every_function(app: App) -> None:
     answer = app.sync()
     assert answer.status_code == 200, answer.text
     shown = {slug: fn for slug, fn in app.server.functions().items() if slug.startswith(f"{app.app_id}-")}
+    address = app.url.removeprefix("http://127.0.0.1")
     count = httpx.get(app.url, timeout=10).json()["function_count"]
-    own = [slug for slug, fn in shown.items() if f"{app.path}?" in fn["steps"][0]["uri"]]
+    own = [slug for slug, fn in shown.items() if f"{address}?" in fn["steps"][0]["uri"]]
     failure_handlers = [slug for slug in own if slug.endswith("-failure")]
     assert len(failure_handlers) == 2
     assert count == (len(own) if app.js else len(own) - 2), "the JavaScript SDK counts the handlers too"
