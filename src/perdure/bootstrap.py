@@ -15,12 +15,16 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from perdure import __version__
 from perdure.config import ServerConfig
+from perdure.errors import ConfigError
 from perdure.server.app import Application, build_app
 from perdure.server.auth import Keys
 from perdure.server.context import Server
+from perdure.server.http import Intake
+from perdure.server.metrics import Gauges
 from perdure.server.syncing import Syncing
 from perdure.shard.loop import Shard
 from perdure.stores.sqlite.reader import SqliteReader
@@ -74,7 +78,8 @@ class RunningServer:
 @asynccontextmanager
 async def running(config: ServerConfig) -> AsyncIterator[RunningServer]:
     """Run all parts of a server but the HTTP listener. Leaving ends them and loses nothing."""
-    config.data_dir.mkdir(parents=True, exist_ok=True)
+    _make_folder(config.data_dir)
+    wal = config.data_dir / f"{DATABASE}-wal"
     store = SqliteStore.open(config.data_dir / DATABASE)
     reader = SqliteReader.open(config.data_dir / DATABASE)
     transport = HttpTransport(user_agent="Inngest")
@@ -94,9 +99,11 @@ async def running(config: ServerConfig) -> AsyncIterator[RunningServer]:
             entropy,
             lambda: str(uuid.uuid4()),
             __version__,
+            Gauges(lambda: _size(wal)),
+            Intake(),
         )
         syncing = Syncing(server, transport)
-        watchdog = asyncio.get_running_loop().create_task(_watch())
+        watchdog = asyncio.get_running_loop().create_task(_watch(server.gauges))
         try:
             yield RunningServer(build_app(server), server, syncing)
         finally:
@@ -107,6 +114,16 @@ async def running(config: ServerConfig) -> AsyncIterator[RunningServer]:
         await transport.close()
         await reader.close()
         await store.close()
+
+
+def _make_folder(folder: Path) -> None:
+    """Raises `ConfigError` if the data cannot be kept there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"--data-dir {folder} cannot be used ({error.strerror}). Name a folder that you may write to."
+        ) from None
 
 
 def tune_process() -> None:
@@ -126,12 +143,20 @@ def tune_process() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-async def _watch() -> None:
-    """Write into the log when something held up the event loop."""
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+async def _watch(gauges: Gauges) -> None:
+    """Measure how late the event loop is, and write into the log when something held it up."""
     loop = asyncio.get_running_loop()
     while True:
         before = loop.time()
         await asyncio.sleep(0.5)
         late = loop.time() - before - 0.5
+        gauges.note_lag(late)
         if late > SLOW_SLICE_S:
             log.debug("the event loop was held up for %.0f ms", late * 1000)

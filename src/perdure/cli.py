@@ -12,7 +12,9 @@ from perdure import __version__
 from perdure.config import ServerConfig
 from perdure.errors import ConfigError, PerdureError
 
-_COMMAS = "May be given several times."
+log = logging.getLogger("perdure")
+_COMMAS = "May be given several times, or with commas."
+_PORT = click.IntRange(0, 65535)
 
 
 @click.group()
@@ -22,14 +24,45 @@ def main() -> None:
 
 
 def _text_list(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(part.strip() for value in values for part in value.split(",") if part.strip())
+    """Values separated by commas. An empty one is refused: a key that is not set must not open the server."""
+    parts = tuple(part.strip() for value in values for part in value.split(","))
+    if not all(parts):
+        raise click.BadParameter("it is empty; leave the option out, or give it a value.")
+    return parts
+
+
+@main.command(
+    hidden=True,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    add_help_option=False,
+)
+def start() -> None:
+    """The reference server's self-hosted mode, which is not here yet."""
+    click.echo(
+        "perdure: 'perdure start' is not part of this version. To run with keys, as in production, use:\n"
+        "  perdure dev --signing-key KEY --event-key KEY",
+        err=True,
+    )
+    sys.exit(2)
 
 
 @main.command()
 @click.option(
-    "-u", "--sdk-url", "urls", multiple=True, metavar="URL", help=f"URL of an app to sync. {_COMMAS}"
+    "-u",
+    "--sdk-url",
+    "urls",
+    multiple=True,
+    metavar="URL",
+    help="URL of an app to sync. May be given several times.",
 )
-@click.option("-p", "--port", default=8288, show_default=True, help="Port of the API and the event endpoint.")
+@click.option(
+    "-p",
+    "--port",
+    default=8288,
+    type=_PORT,
+    show_default=True,
+    help="Port of the API and the event endpoint; 0 for any that is free.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--data-dir",
@@ -71,7 +104,7 @@ def _text_list(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -
     envvar="PERDURE_EVENT_KEY",
     help=f"Take events under this key only. {_COMMAS}",
 )
-@click.option("--no-open", is_flag=True, help="Do not open a browser. (Nothing is opened yet.)")
+@click.option("--no-open", is_flag=True, help="Do not open a browser. (This version opens none in any case.)")
 @click.option(
     "--log-level",
     default="info",
@@ -81,10 +114,10 @@ def _text_list(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -
 @click.option("--tick", default=150, hidden=True)
 @click.option("--queue-workers", default=100, hidden=True)
 @click.option("--persist", is_flag=True, hidden=True)
-@click.option("--config", "_config", type=str, hidden=True)
-@click.option("--connect-gateway-port", default=8289, hidden=True)
-@click.option("--connect-gateway-grpc-port", default=50052, hidden=True)
-@click.option("--connect-executor-grpc-port", default=50053, hidden=True)
+@click.option("--config", "config_file", type=str, hidden=True)
+@click.option("--connect-gateway-port", default=8289, type=_PORT, hidden=True)
+@click.option("--connect-gateway-grpc-port", default=50052, type=_PORT, hidden=True)
+@click.option("--connect-executor-grpc-port", default=50053, type=_PORT, hidden=True)
 def dev(
     urls: tuple[str, ...],
     port: int,
@@ -102,6 +135,7 @@ def dev(
     tick: int,
     queue_workers: int,
     connect_gateway_port: int,
+    config_file: str | None,
     **_: object,
 ) -> None:
     """Run the server for development: it finds your apps, and keeps its history in --data-dir."""
@@ -129,8 +163,13 @@ def dev(
         format="%(asctime)s %(levelname)-7s %(message)s",
         datefmt="%H:%M:%S",
     )
+    if config_file is not None:
+        log.warning(
+            "--config %s is not read: this version takes its settings from the command line", config_file
+        )
     try:
         _check(config)
+        _warn(config)
         _serve(config)
     except PerdureError as error:
         click.echo(f"perdure: {error}", err=True)
@@ -153,9 +192,24 @@ def _check(config: ServerConfig) -> None:
                 "a --signing-key is not a key: it must be hexadecimal digits (an even number), with or without "
                 "a prefix like signkey-test-. Make one with: openssl rand -hex 32"
             )
+    if not config.host:
+        raise ConfigError("--host is empty; it must be an address, such as 127.0.0.1, or 0.0.0.0 for all.")
     for url in config.urls:
         if not url.startswith(("http://", "https://")):
             raise ConfigError(f"-u {url} is not a URL; it must start with http:// or https://.")
+
+
+def _warn(config: ServerConfig) -> None:
+    """Say so when the network can do what only the keys should allow."""
+    if config.host in ("localhost", "::1") or config.host.startswith("127."):
+        return
+    missing = []
+    if not config.signing_keys:
+        missing.append("no --signing-key is set: whoever reaches this address can read and cancel runs")
+    if not config.event_keys:
+        missing.append("no --event-key is set: whoever reaches this address can send events")
+    if missing:
+        log.warning("listening on %s, and %s", config.host, "; ".join(missing))
 
 
 def _serve(config: ServerConfig) -> None:

@@ -25,6 +25,7 @@ log = logging.getLogger("perdure")
 
 KEEP_ALIVE_S = 75
 BACKLOG = 2048
+_SHOWN_AS_LOCALHOST = frozenset(("127.0.0.1", "0.0.0.0", "[::1]", "[::]"))
 GRACE_S = 10.0
 """Calls under way have so long to end when the server is told to stop."""
 
@@ -69,8 +70,11 @@ class _Listener(uvicorn.Server):
         await super().startup(sockets)
         self._parts.syncing.start()
         tune_process()
-        address = f"http://localhost:{self._parts.server.config.port}"
-        log.info("Perdure %s is ready at %s", self._parts.server.version, address)
+        config = self._parts.server.config
+        host = f"[{config.host}]" if ":" in config.host else config.host
+        shown = "localhost" if host in _SHOWN_AS_LOCALHOST else host
+        port = config.port or (sockets[0].getsockname()[1] if sockets else 0)
+        log.info("Perdure %s is ready at http://%s:%d", self._parts.server.version, shown, port)
 
     def stop_in_order(self) -> None:
         """What a signal does. A second one shortens the time that the first one gives."""

@@ -18,7 +18,14 @@ import msgspec
 from perdure.errors import RequestError
 from perdure.protocol.function_rules import load_function, read_function
 from perdure.protocol.functions import FunctionConfig
-from perdure.protocol.payloads import json_string, unquoted, valid_utf8, without_lone_surrogates
+from perdure.protocol.payloads import (
+    TOO_DEEP,
+    json_string,
+    nests_too_deeply,
+    unquoted,
+    valid_utf8,
+    without_lone_surrogates,
+)
 from perdure.protocol.problems import Problem
 from perdure.protocol.syncs import SyncOutcome, interpret_sync_answer
 from perdure.protocol.urls import StepUrl, normalize_app_url
@@ -149,6 +156,8 @@ def read_registration(
 def _read_fields(body: bytes) -> dict[str, bytes]:
     """The fields that are there, by name in lower case."""
     body = without_lone_surrogates(valid_utf8(body))
+    if nests_too_deeply(body):
+        raise RegistrationError(f"Invalid request: {TOO_DEEP}", bare=True)
     try:
         fields = _FIELDS.decode(body)
     except (msgspec.DecodeError, RecursionError) as error:

@@ -111,8 +111,14 @@ def _unanswered(failure: CallFailure, where: str) -> SyncOutcome:
         return SyncOutcome("output_too_large", message)
     return SyncOutcome(
         "unreachable",
-        f"{subject} cannot be reached: {failure.message.rstrip('.')}. Start the app, or correct its URL.",
+        f"{subject} cannot be reached: {_sentence(failure.message)} Start the app, or correct its URL.",
     )
+
+
+def _sentence(text: str) -> str:
+    """The text with a mark at its end, whether it brought one or not."""
+    text = text.rstrip(". ")
+    return text if text.endswith(("?", "!")) else f"{text}."
 
 
 def _refusal(answer: CallAnswer, where: str) -> tuple[str, str]:

@@ -16,20 +16,33 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from perdure.errors import RequestError, StoreUnavailable
-from perdure.server import checkpoints, development, ingest, registering
+from perdure.server import checkpoints, development, ingest, registering, test_api
 from perdure.server.auth import from_foreign_page
 from perdure.server.context import Server
-from perdure.server.http import ClientGone, Message, Receive, Scope, Send, header, respond, respond_error
+from perdure.server.http import (
+    TEXT,
+    ClientGone,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    error_fields,
+    header,
+    respond,
+    respond_error,
+)
 from perdure.server.json import JsonResponse
+from perdure.server.metrics import CONTENT_TYPE, exposition
 from perdure.server.rest import rest_routes
 
 log = logging.getLogger("perdure.server")
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_OPEN_PREFIXES = ("/e/", "/invoke/", "/health", "/v0/gql", "/metrics")
-"""Paths that need no bearer token (those of events have a key of their own)."""
+_OPEN = frozenset(("/", "/health", "/metrics", "/v0/gql", "/dev/traces"))
+"""Paths that need no bearer token, nor do invocations (nor events, which have keys of their own)."""
 _CHECKPOINTS = ("/v1/checkpoint/", "/v1/http/runs/")
+_CHECKPOINT_END = "/async"
 
 
 def build_app(server: Server) -> Application:
@@ -42,52 +55,83 @@ def build_app(server: Server) -> Application:
             return
         origin = header(scope, b"origin")
         extra = common if origin is None else [*common, *_cors(scope, origin)]
+        started = False
 
         async def send_marked(message: Message) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], *extra]
+                started = True
             await send(message)
 
         try:
             await _route(server, rest, scope, receive, send_marked)
-        except RequestError as error:
-            await respond_error(send_marked, error)
-        except StoreUnavailable as error:
-            await respond_error(send_marked, RequestError(503, f"Try again in a moment: {error}"))
         except (ClientGone, ClientDisconnect):
             return
+        except Exception as error:
+            trouble = _explained(error)
+            if trouble.status == 500 and not isinstance(error, RequestError):
+                log.exception("%s %s failed", scope["method"], scope["path"][:200], exc_info=error)
+            if not started:
+                await respond_error(send_marked, trouble)
 
     return app
 
 
+def _explained(error: Exception) -> RequestError:
+    """What the caller is told of an error."""
+    if isinstance(error, RequestError):
+        return error
+    if isinstance(error, StoreUnavailable):
+        return RequestError(503, f"Try again in a moment: {error}")
+    return RequestError(500, "The server failed to answer this; its log says why.")
+
+
 async def _route(server: Server, rest: Application, scope: Scope, receive: Receive, send: Send) -> None:
     path: str = scope["path"]
-    if scope["method"] == "OPTIONS":
-        await respond(send, 200, b"")
+    method: str = scope["method"]
+    if method == "OPTIONS":
+        await respond(send, 200, b"", TEXT)
         return
     if path.startswith("/e/"):
-        await ingest.receive_events(server, scope, receive, send, path[3:].rstrip("/"))
+        if method == "POST":
+            await ingest.receive_events(server, scope, receive, send, path[3:].rstrip("/"))
+        else:
+            await _wrong_method(send, b"POST")
         return
-    if not path.startswith(_OPEN_PREFIXES) and path != "/" and not server.keys.has_bearer(scope):
-        await rest_unauthorized(scope, receive, send)
+    invoke = path.startswith("/invoke/")
+    if not invoke and path not in _OPEN and not server.keys.has_bearer(scope):
+        await respond(send, 401, b"Authentication failed", TEXT)
         return
-    if server.config.mode == "dev" and from_foreign_page(scope):
+    if server.config.mode == "dev" and from_foreign_page(scope, server.config.host):
         raise RequestError(403, "A web page of another host may not change anything here.", "foreign_origin")
-    if path.startswith(_CHECKPOINTS) and path.endswith("/async") and scope["method"] == "POST":
-        await checkpoints.checkpoint(server, receive, send, path.rsplit("/", 2)[1])
-    elif path.startswith("/invoke/") and scope["method"] == "POST":
+    run_id = _checkpointed(path)
+    if run_id is not None:
+        if method == "POST":
+            await checkpoints.checkpoint(server, receive, send, run_id)
+        else:
+            await _wrong_method(send, b"POST")
+    elif invoke and method == "POST":
         await ingest.invoke(server, scope, receive, send, unquote(path[8:].rstrip("/")))
-    elif path == "/fn/register" and scope["method"] in ("POST", "PUT"):
-        await registering.register(server, scope, receive, send)
-    elif path == "/fn/remove" and scope["method"] == "DELETE":
-        await registering.remove(server, scope, send)
+    elif invoke:
+        await _wrong_method(send, b"POST")
     else:
         await rest(scope, receive, send)
 
 
-async def rest_unauthorized(scope: Scope, receive: Receive, send: Send) -> None:
-    """The answer to a missing or wrong bearer token."""
-    await PlainTextResponse("Authentication failed", 401)(scope, receive, send)
+def _checkpointed(path: str) -> str | None:
+    """The run whose checkpoint is posted to this path, if it is such a path."""
+    if not path.endswith(_CHECKPOINT_END):
+        return None
+    for prefix in _CHECKPOINTS:
+        if path.startswith(prefix):
+            run_id = path[len(prefix) : -len(_CHECKPOINT_END)]
+            return run_id if "/" not in run_id else None
+    return None
+
+
+async def _wrong_method(send: Send, allowed: bytes) -> None:
+    await respond(send, 405, b"", TEXT, [(b"allow", allowed)])
 
 
 def _cors(scope: Scope, origin: str) -> list[tuple[bytes, bytes]]:
@@ -103,77 +147,59 @@ def _cors(scope: Scope, origin: str) -> list[tuple[bytes, bytes]]:
 
 
 def _rest(server: Server) -> Starlette:
+    async def front(_: Request) -> Response:
+        return PlainTextResponse(
+            f"Perdure {server.version}. What it knows is at /dev, runs at /v1/runs/{{id}}.\n"
+        )
+
     async def health(_: Request) -> Response:
         return development.health(server)
 
     async def info(_: Request) -> Response:
         return development.info(server)
 
-    async def telemetry(_: Request) -> Response:
-        return development.telemetry()
+    async def metrics(_: Request) -> Response:
+        text = exposition(server.shard, server.gauges, server.intake.held)
+        return Response(text, headers={"Content-Type": CONTENT_TYPE})
 
-    async def front(_: Request) -> Response:
-        return PlainTextResponse(
-            f"Perdure {server.version}. What it knows is at /dev, runs at /v1/runs/{{id}}.\n"
-        )
+    async def dropped(_: Request) -> Response:
+        return PlainTextResponse("")
 
     routes = [
         Route("/", front),
         Route("/health", health),
+        Route("/metrics", metrics),
         Route("/dev", info),
-        Route("/v0/telemetry", telemetry, methods=["POST"]),
+        Route("/dev/traces", dropped, methods=["POST"]),
+        Route("/v0/telemetry", dropped, methods=["POST"]),
+        *registering.registration_routes(server),
         *rest_routes(server),
     ]
     if server.config.mode == "dev":
-        routes += _test_routes(server)
-    return Starlette(
+        routes += test_api.test_routes(server)
+    app = Starlette(
         routes=routes,
         exception_handlers={
-            RequestError: _request_error,
+            RequestError: _trouble,
+            StoreUnavailable: _trouble,
             HTTPException: _http_error,
-            Exception: _server_error,
+            Exception: _trouble,
         },
     )
+    app.router.redirect_slashes = False
+    return app
 
 
-def _test_routes(server: Server) -> list[Route]:
-    async def step_limit(request: Request) -> Response:
-        return await development.step_limit(server, request)
-
-    async def state_size_limit(request: Request) -> Response:
-        return await development.state_size_limit(server, request)
-
-    async def cancel(request: Request) -> Response:
-        return await development.cancel_for_test(server, request)
-
-    async def queue_size(request: Request) -> Response:
-        return development.queue_size(server, request)
-
-    return [
-        Route("/fn/step-limit", step_limit, methods=["POST", "DELETE"]),
-        Route("/fn/state-size-limit", state_size_limit, methods=["POST", "DELETE"]),
-        Route("/test/function/runs/cancel", cancel, methods=["POST"]),
-        Route("/test/queue/function-queue-size", queue_size),
-    ]
-
-
-async def _request_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestError)
-    body: dict[str, object] = {"error": error.message, "status": error.status, "data": error.data}
-    if error.code is not None:
-        body["code"] = error.code
-    return JsonResponse(body, error.status, {"Retry-After": "1"} if error.status == 503 else None)
+async def _trouble(_: Request, error: Exception) -> Response:
+    """Errors become answers here; unexpected ones go on from here to the log."""
+    trouble = _explained(error)
+    headers = {"Retry-After": "1"} if trouble.status == 503 else None
+    return JsonResponse(error_fields(trouble), trouble.status, headers)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
-        return Response(status_code=405)
+        return Response(status_code=405, headers=error.headers)
     message = f"Nothing is served at {request.method} {request.url.path[:200]}."
     return JsonResponse({"error": message, "status": error.status_code, "data": None}, error.status_code)
-
-
-async def _server_error(request: Request, error: Exception) -> Response:
-    log.exception("%s %s failed", request.method, request.url.path, exc_info=error)
-    body = {"error": "The server failed to answer this; its log says why.", "status": 500, "data": None}
-    return JsonResponse(body, 500)

@@ -29,7 +29,7 @@ _BODY = msgspec.json.Decoder(_Body)
 
 async def checkpoint(server: Server, receive: Receive, send: Send, run_id: str) -> None:
     """Record the steps of a checkpoint. 409 tells the app that another call has taken over the run."""
-    body = await read_body(receive, MAX_CHECKPOINT_BYTES)
+    body = await read_body(receive, MAX_CHECKPOINT_BYTES, server.intake)
     data = {"run_id": run_id}
     if not is_ulid(run_id):
         raise RequestError(400, f"Invalid run ID: {run_id}", data=data)

@@ -10,6 +10,8 @@ from perdure.config import ServerConfig
 from perdure.errors import RequestError, ShardClosed
 from perdure.reading.port import Reader
 from perdure.server.auth import Keys
+from perdure.server.http import Intake
+from perdure.server.metrics import Gauges
 from perdure.shard.commands import Command
 from perdure.shard.loop import Shard
 from perdure.shard.ports import Clock, Entropy
@@ -17,7 +19,10 @@ from perdure.shard.ports import Clock, Entropy
 
 @dataclass(slots=True)
 class Server:
-    """The parts of a running server. `new_uuid` gives random UUIDs."""
+    """The parts of a running server.
+
+    `new_uuid` gives random UUIDs. `gauges` are measured by whoever runs the process.
+    """
 
     config: ServerConfig
     keys: Keys
@@ -27,6 +32,8 @@ class Server:
     entropy: Entropy
     new_uuid: Callable[[], str]
     version: str
+    gauges: Gauges
+    intake: Intake
 
     def submit(self, command: Command) -> asyncio.Future[object]:
         """Give a command to the shard. Raises `RequestError` 503 if it takes none now."""

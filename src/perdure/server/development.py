@@ -1,16 +1,16 @@
-"""`/health`, `/dev`, and the helps for tests that only `perdure dev` offers."""
+"""`/health`, and `/dev`: what the server is and knows."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 
 from perdure.core.functions import Function
-from perdure.errors import RequestError
+from perdure.protocol.durations import format_time
 from perdure.server.context import Server
 from perdure.server.json import JsonResponse
-from perdure.shard.commands import CancelRun, OverrideLimits
 
 _SHOWN = (
     "concurrency",
@@ -23,25 +23,20 @@ _SHOWN = (
     "cancel",
     "timeouts",
 )
-_STEP_LIMIT_MAX = 10_000
-_STATE_LIMIT_MAX = 32 * 1024 * 1024
-
-
-class _Config(msgspec.Struct):
-    """The parts of a registered configuration that are shown as they came."""
-
-    triggers: msgspec.Raw = msgspec.Raw(b"[]")
 
 
 def health(server: Server) -> Response:
     """Whether the server takes events: 200, or 503 with the reason."""
     if server.shard.accepting:
         return JsonResponse({"status": 200, "message": "OK"})
-    return JsonResponse({"status": 503, "message": server.shard.trouble}, 503)
+    return JsonResponse({"status": 503, "message": server.shard.trouble}, 503, {"Retry-After": "1"})
 
 
 def info(server: Server) -> Response:
-    """What the server is, and the functions that it knows, in the order of their names."""
+    """What the server is, and the functions that it knows, in the order of their names.
+
+    `apps` is Perdure's own: each app with what is wrong with its newest sync, and how to mend it.
+    """
     config = server.config
     functions = [f for f in server.shard.state.functions.by_id.values() if not f.archived]
     keyed = bool(config.signing_keys)
@@ -58,6 +53,7 @@ def info(server: Server) -> Response:
             "queue_workers": config.queue_workers,
         },
         "functions": [_function(function) for function in sorted(functions, key=lambda f: (f.name, f.slug))],
+        "apps": _apps(server),
         "handlers": None,
         "isSingleNodeService": False,
         "isMissingSigningKey": config.mode == "start" and not config.signing_keys,
@@ -67,64 +63,46 @@ def info(server: Server) -> Response:
     return JsonResponse(body)
 
 
+def _apps(server: Server) -> list[dict[str, object]]:
+    state = server.shard.state
+    counts: dict[str, int] = {}
+    for function in state.functions.by_id.values():
+        if not function.archived:
+            counts[function.app_id] = counts.get(function.app_id, 0) + 1
+    return [
+        {
+            "id": app.id,
+            "name": app.name,
+            "url": app.url,
+            "sdk": app.sdk,
+            "framework": app.framework,
+            "method": app.method,
+            "functions": counts.get(app.id, 0),
+            "error": app.error or None,
+            "synced_at": format_time(app.synced_at),
+        }
+        for app in sorted(state.apps.values(), key=lambda app: (app.name, app.url))
+        if app.archived_at is None
+    ]
+
+
 def _function(function: Function) -> dict[str, object]:
     raw = msgspec.json.decode(function.config.raw, type=dict[str, msgspec.Raw])
+    given = {name.lower(): value for name, value in raw.items() if bytes(value) not in (b"null", b"[]")}
     shown: dict[str, object] = {
         "id": function.id,
         "fv": 1,
         "name": function.name,
         "slug": function.slug,
-        "triggers": raw.get("triggers", msgspec.Raw(b"[]")),
+        "triggers": _without_nulls(given.get("triggers")),
         "steps": [{"id": "step", "name": "step", "uri": function.url.to("step")}],
     }
-    shown |= {key: raw[key] for key in _SHOWN if key in raw and bytes(raw[key]) not in (b"null", b"[]")}
-    return shown
+    return shown | {key: given[key.lower()] for key in _SHOWN if key.lower() in given}
 
 
-async def step_limit(server: Server, request: Request) -> Response:
-    """Set (POST) or remove (DELETE) the limit of steps of one function."""
-    return await _limit(server, request, "steps_per_run", _STEP_LIMIT_MAX)
-
-
-async def state_size_limit(server: Server, request: Request) -> Response:
-    """Set (POST) or remove (DELETE) the limit of state, in bytes, of one function."""
-    return await _limit(server, request, "state_bytes", _STATE_LIMIT_MAX)
-
-
-async def _limit(server: Server, request: Request, name: str, most: int) -> Response:
-    slug = request.query_params.get("functionId", "")
-    value: int | None = None
-    if request.method == "POST":
-        text = request.query_params.get("limit", "")
-        if not text.isdecimal() or not 0 < int(text[:12]) <= most:
-            raise RequestError(400, f"limit is {text[:40]!r}; it must be a number from 1 to {most}")
-        value = int(text)
-    steps = value if name == "steps_per_run" else None
-    state_bytes = value if name == "state_bytes" else None
-    if not await server.submit(OverrideLimits(slug=slug, steps=steps, state_bytes=state_bytes, change=name)):
-        raise RequestError(404, f"could not find function with ID: {slug}")
-    return JsonResponse({"ok": True})
-
-
-async def cancel_for_test(server: Server, request: Request) -> Response:
-    """Cancel the run given as `runId` (or `run_id`)."""
-    run_id = request.query_params.get("runId") or request.query_params.get("run_id") or ""
-    if await server.submit(CancelRun(run=run_id)) is None:
-        raise RequestError(404, f"run not found: {run_id}")
-    return JsonResponse({"ok": True})
-
-
-def queue_size(server: Server, request: Request) -> Response:
-    """How many items of a function (`functionId`, slug or id) wait in memory."""
-    function = server.shard.state.functions.find(request.query_params.get("functionId", ""))
-    if function is None:
-        raise RequestError(
-            404, f"could not find function with ID: {request.query_params.get('functionId', '')}"
-        )
-    queue = server.shard.state.queues.by_function.get(function.id)
-    return JsonResponse({"size": len(queue.heap) if queue is not None else 0})
-
-
-def telemetry() -> Response:
-    """Take an SDK's telemetry and keep none of it."""
-    return PlainTextResponse("")
+def _without_nulls(triggers: msgspec.Raw | None) -> list[dict[str, Any]]:
+    """Triggers as they came, less what older SDKs give as null: clients compare them with their own lists."""
+    found: Any = [] if triggers is None else msgspec.json.decode(triggers)
+    if isinstance(found, dict):
+        found = [found]
+    return [{key: value for key, value in trigger.items() if value is not None} for trigger in found]

@@ -6,6 +6,7 @@ request and response objects cost more than the work behind them.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -20,9 +21,14 @@ Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 JSON = (b"content-type", b"application/json")
+TEXT = (b"content-type", b"text/plain; charset=utf-8")
 TEXT_JSON = (b"content-type", b"text/plain; charset=utf-8")
 """The reference server labels some JSON answers so; SDKs read them all the same."""
 RETRY_AFTER_S = 1
+MAX_HELD_BYTES = 128 * 1024 * 1024
+"""Bodies that arrive in pieces may hold so much memory together while they are read."""
+BODY_TIMEOUT_S = 120
+"""A body must be complete after so long: who sends it slower holds room that others need."""
 
 
 class ClientGone(Exception):
@@ -38,8 +44,27 @@ def header(scope: Scope, name: bytes) -> str | None:
     return None
 
 
-async def read_body(receive: Receive, limit: int) -> bytes:
-    """The request's body. Raises `RequestError` 413 while it arrives, as soon as it is over `limit` bytes."""
+class Intake:
+    """Counts the bytes of bodies that are being read in pieces, over all requests."""
+
+    __slots__ = ("held",)
+
+    def __init__(self) -> None:
+        self.held = 0
+
+    def take(self, count: int) -> None:
+        """More has arrived. Raises `RequestError` 503 if that is more than can be held."""
+        if self.held + count > MAX_HELD_BYTES:
+            raise RequestError(503, "Too many large requests are being read; try again in a moment")
+        self.held += count
+
+
+async def read_body(receive: Receive, limit: int, intake: Intake) -> bytes:
+    """The request's body.
+
+    Raises `RequestError` while it arrives: 413 as soon as it is over `limit` bytes, 503 if too many others
+    are being read, 408 if it takes too long.
+    """
     message = await receive()
     if message["type"] == "http.disconnect":
         raise ClientGone
@@ -48,18 +73,44 @@ async def read_body(receive: Receive, limit: int) -> bytes:
         if len(body) > limit:
             raise too_large(limit)
         return body
-    parts = [body]
-    size = len(body)
-    while message.get("more_body"):
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        part = message.get("body", b"")
-        size += len(part)
-        if size > limit:
-            raise too_large(limit)
+    parts: list[bytes] = []
+    room = limit
+
+    def keep(part: bytes) -> bool:
+        nonlocal room
+        room -= len(part)
         parts.append(part)
+        return room >= 0
+
+    if not await read_parts(receive, body, keep, intake):
+        raise too_large(limit)
     return b"".join(parts)
+
+
+async def read_parts(receive: Receive, first: bytes, keep: Callable[[bytes], bool], intake: Intake) -> bool:
+    """Read the rest of a body whose `first` part has arrived, and give each part to `keep`.
+
+    False as soon as `keep` wants no more. Raises as `read_body` does.
+    """
+    held = 0
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            part, more = first, True
+            while True:
+                intake.take(len(part))
+                held += len(part)
+                if not keep(part):
+                    return False
+                if not more:
+                    return True
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGone
+                part, more = message.get("body", b""), message.get("more_body", False)
+    except TimeoutError:
+        raise RequestError(408, f"The request body was not complete after {BODY_TIMEOUT_S} seconds") from None
+    finally:
+        intake.held -= held
 
 
 def too_large(limit: int) -> RequestError:
@@ -82,12 +133,12 @@ async def respond(
     await send({"type": "http.response.body", "body": body})
 
 
-def error_body(error: RequestError) -> bytes:
+def error_fields(error: RequestError) -> dict[str, object]:
     """The error envelope: `{"error","status","data"[,"code"]}`."""
     body: dict[str, object] = {"error": error.message, "status": error.status, "data": error.data}
     if error.code is not None:
         body["code"] = error.code
-    return msgspec.json.encode(body)
+    return body
 
 
 async def respond_error(send: Send, error: RequestError) -> None:
@@ -95,4 +146,4 @@ async def respond_error(send: Send, error: RequestError) -> None:
     extra: Headers | None = None
     if error.status == 503:
         extra = [(b"retry-after", b"%d" % RETRY_AFTER_S)]
-    await respond(send, error.status, error_body(error), JSON, extra)
+    await respond(send, error.status, msgspec.json.encode(error_fields(error)), JSON, extra)

@@ -16,13 +16,16 @@ from perdure.protocol.ids import new_ulid, parse_seed, seed_ulid
 from perdure.protocol.lifecycle import INVOKED, Invocation, invoked_event_data
 from perdure.server.context import Server
 from perdure.server.http import (
+    RETRY_AFTER_S,
     TEXT_JSON,
+    ClientGone,
     Headers,
     Receive,
     Scope,
     Send,
     header,
     read_body,
+    read_parts,
     respond,
 )
 from perdure.shard.commands import ReceiveEvents
@@ -34,55 +37,76 @@ MAX_INVOKE_BYTES = 3 * 1024 * 1024 + 64 * 1024
 
 async def receive_events(server: Server, scope: Scope, receive: Receive, send: Send, key: str) -> None:
     """Take in the events of a request."""
-    if scope["method"] != "POST":
-        await respond(send, 405, b"", TEXT_JSON)
-        return
     now = server.clock.now()
+    refusal = server.keys.refuses_event_key(key)
+    if refusal is not None:
+        body = msgspec.json.encode({"status": refusal.status, "message": "", "error": refusal.message})
+        await respond(send, refusal.status, body, TEXT_JSON)
+        return
     seed = parse_seed(header(scope, b"x-inngest-event-id-seed"))
     reader = EventReader(seed, now, server.entropy, header(scope, b"content-type") or "")
     try:
-        server.keys.check_event_key(key)
-        if not await _read(reader, receive):
-            return
-        await store(server, reader.events, now)
-        error = reader.error
-    except RequestError as refusal:
-        error = refusal
-        reader.events.clear()
-    status, body = event_response([event.internal_id for event in reader.events], error)
-    extra: Headers | None = [(b"retry-after", b"1")] if status == 503 else None
+        await _read(server, reader, receive)
+        stored, error = await _store(server, reader.events, now)
+    except RequestError as trouble:
+        stored, error = 0, trouble
+    ids = [event.internal_id for event in reader.events[:stored]]
+    status, body = event_response(ids, error or reader.error)
+    extra: Headers | None = None
+    if status == 503:
+        extra = [(b"retry-after", b"%d" % RETRY_AFTER_S)]
     await respond(send, status, body, TEXT_JSON, extra)
 
 
-async def _read(reader: EventReader, receive: Receive) -> bool:
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return False
-        body = message.get("body", b"")
-        if body:
-            reader.feed(body)
-        if reader.error is not None or not message.get("more_body"):
-            reader.finish()
-            return True
+async def _read(server: Server, reader: EventReader, receive: Receive) -> None:
+    """Read the body until it ends or something is wrong with it."""
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientGone
+    body = message.get("body", b"")
+    if message.get("more_body"):
+
+        def feed(part: bytes) -> bool:
+            reader.feed(part)
+            return reader.error is None
+
+        await read_parts(receive, body, feed, server.intake)
+    else:
+        reader.feed(body)
+    reader.finish()
 
 
-async def store(server: Server, events: list[IncomingEvent], now: int) -> None:
+async def _store(server: Server, events: list[IncomingEvent], now: int) -> tuple[int, RequestError | None]:
     """Give events to the shard, and wait until they are on disk.
 
-    Raises `RequestError` 503 if it takes none.
+    How many are, from the first on; and why the next ones are not.
     """
+    if not events:
+        return 0, None
     if len(events) <= EVENTS_AT_ONCE:
-        if events:
-            await server.submit(ReceiveEvents(events=events, received_at=now))
-        return
-    parts = [events[at : at + EVENTS_AT_ONCE] for at in range(0, len(events), EVENTS_AT_ONCE)]
-    await asyncio.gather(*[server.submit(ReceiveEvents(events=part, received_at=now)) for part in parts])
+        await server.submit(ReceiveEvents(events=events, received_at=now))
+        return len(events), None
+    taken: list[asyncio.Future[object]] = []
+    error: RequestError | None = None
+    for at in range(0, len(events), EVENTS_AT_ONCE):
+        try:
+            part = events[at : at + EVENTS_AT_ONCE]
+            taken.append(server.submit(ReceiveEvents(events=part, received_at=now)))
+        except RequestError as refusal:
+            error = refusal
+            break
+    outcomes = await asyncio.gather(*taken, return_exceptions=True)
+    for number, outcome in enumerate(outcomes):
+        if isinstance(outcome, BaseException):
+            if not isinstance(outcome, RequestError):
+                raise outcome
+            return number * EVENTS_AT_ONCE, outcome
+    return min(len(taken) * EVENTS_AT_ONCE, len(events)), error
 
 
 async def invoke(server: Server, scope: Scope, receive: Receive, send: Send, slug: str) -> None:
     """Start a run of one function. An unknown function is an error: nothing would ever come of it."""
-    body = await read_body(receive, MAX_INVOKE_BYTES)
+    body = await read_body(receive, MAX_INVOKE_BYTES, server.intake)
     request = read_invoke(body)
     function = server.shard.state.functions.find(slug)
     if function is None:

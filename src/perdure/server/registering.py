@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from urllib.parse import parse_qs
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from perdure.core.cron import check_cron
 from perdure.core.expressions import compile_expression
@@ -18,28 +20,42 @@ from perdure.protocol.registration import (
 )
 from perdure.protocol.urls import normalize_app_url
 from perdure.server.context import Server
-from perdure.server.http import TEXT_JSON, Receive, Scope, Send, header, read_body, respond
+from perdure.server.http import read_body
 from perdure.shard.commands import PutApp, RegisterApp, Registered, RemoveApp
 from perdure.shard.rows import AppRow
 
 MAX_REGISTRATION_BYTES = 16 * 1024 * 1024
 
 
-async def register(server: Server, scope: Scope, receive: Receive, send: Send) -> None:
+def registration_routes(server: Server) -> list[Route]:
+    """The routes of this module."""
+
+    async def on_register(request: Request) -> Response:
+        return await register(server, request)
+
+    async def on_remove(request: Request) -> Response:
+        return await remove(server, request)
+
+    return [
+        Route("/fn/register", on_register, methods=["POST"]),
+        Route("/fn/remove", on_remove, methods=["DELETE"]),
+    ]
+
+
+async def register(server: Server, request: Request) -> Response:
     """Take in an app's registration. A refused one leaves the app's last good version running."""
-    body = await read_body(receive, MAX_REGISTRATION_BYTES)
+    body = await read_body(request.receive, MAX_REGISTRATION_BYTES, server.intake)
     try:
-        expected = header(scope, b"x-inngest-expected-server-kind")
+        expected = request.headers.get("x-inngest-expected-server-kind")
         if expected and expected != server.config.kind:
             raise kind_mismatch(server.config.kind, expected)
         registered = await take_in(server, body)
     except RegistrationError as error:
-        await respond(send, error.status, register_error(error), TEXT_JSON)
-        return
+        return Response(register_error(error), error.status, media_type="text/plain")
     answer = register_answer(
         modified=registered.modified, sync_id=server.new_uuid(), app_id=registered.app_id
     )
-    await respond(send, 200, answer, TEXT_JSON)
+    return Response(answer, media_type="text/plain")
 
 
 async def take_in(server: Server, body: bytes, fallback_url: str | None = None) -> Registered:
@@ -90,13 +106,12 @@ async def note_error(server: Server, registration: Registration, reason: str) ->
     await server.submit(PutApp(app=row))
 
 
-async def remove(server: Server, scope: Scope, send: Send) -> None:
+async def remove(server: Server, request: Request) -> Response:
     """Forget the app with the URL given as `url`."""
-    url = (parse_qs(scope["query_string"].decode("latin-1")).get("url") or [""])[0]
+    url = request.query_params.get("url", "")
     wanted = normalize_app_url(url) if url else ""
     for app in server.shard.state.apps.values():
-        if app.archived_at is None and app.url in (url, wanted):
+        if app.archived_at is None and url and app.url in (url, wanted):
             await server.submit(RemoveApp(app_id=app.id))
-            await respond(send, 200, b'{"ok":true}\n', TEXT_JSON)
-            return
-    raise RequestError(404, f"App not found: {url}")
+            return Response(b'{"ok":true}\n', media_type="text/plain")
+    raise RequestError(404, f"App not found: {url[:300]}")

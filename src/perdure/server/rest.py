@@ -18,9 +18,10 @@ from perdure.core.model import RunStatus
 from perdure.errors import RequestError
 from perdure.protocol.durations import format_time, parse_time
 from perdure.protocol.ids import ACCOUNT_ID, ENVIRONMENT_ID, is_ulid
-from perdure.protocol.payloads import NULL
+from perdure.protocol.payloads import NULL, NestedTooDeeply, json_text, without_lone_surrogates
 from perdure.reading.port import EventRecord, ItemRecord, RunRecord
 from perdure.server.context import Server
+from perdure.server.http import read_body
 from perdure.server.json import JsonResponse
 from perdure.shard.calls import job_id
 from perdure.shard.commands import CancelRun, SendSignal
@@ -286,19 +287,17 @@ class _Signal(msgspec.Struct):
 
 async def send_signal(server: Server, request: Request) -> Response:
     """Give a signal to the run that waits for it."""
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_SIGNAL_BYTES:
-            raise RequestError(413, f"Request body is over the max size: Max {MAX_SIGNAL_BYTES} bytes")
+    body = await read_body(request.receive, MAX_SIGNAL_BYTES, server.intake)
     try:
-        signal = msgspec.json.decode(body, type=_Signal)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        text = json_text(body)
+        if text is None:
+            raise RequestError(400, "Invalid signal: the request body is not JSON")
+        signal = msgspec.json.decode(without_lone_surrogates(text), type=_Signal)
+    except (msgspec.MsgspecError, NestedTooDeeply) as error:
         raise RequestError(400, f"Invalid signal: {error}") from None
     if not signal.signal:
         raise RequestError(400, "signal is empty; it must be the name of a signal")
-    data = bytes(signal.data)
-    run_id = await server.submit(SendSignal(signal=signal.signal, data=data))
+    run_id = await server.submit(SendSignal(signal=signal.signal, data=bytes(signal.data)))
     if run_id is None:
         raise RequestError(404, "No signal found")
     return _wrapped(server, {"run_id": run_id})

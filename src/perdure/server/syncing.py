@@ -12,10 +12,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Coroutine
+from contextlib import suppress
+from urllib.parse import urlsplit
 
 import msgspec
 
-from perdure.errors import PerdureError, RequestError
+from perdure.errors import PerdureError
 from perdure.protocol.calls import Call, CallAnswer, CallFailure
 from perdure.protocol.ids import app_uuid
 from perdure.protocol.registration import RegistrationError
@@ -24,7 +27,7 @@ from perdure.protocol.syncs import IN_BAND, SDK_HEADER, SyncOutcome, interpret_s
 from perdure.protocol.urls import normalize_app_url
 from perdure.server.context import Server
 from perdure.server.registering import take_in
-from perdure.shard.commands import PutApp
+from perdure.shard.commands import PutApp, RemoveApp
 from perdure.shard.ports import Transport
 from perdure.shard.rows import AppRow
 
@@ -38,8 +41,9 @@ FIRST_LOOK_S = 5.0
 LAST_LOOK_S = 30.0
 """Discovery slows down to this interval, in seconds."""
 RETRY_S = 1.0
-"""Apps that were named and have not answered yet are tried again so soon."""
+"""Apps that were named and cannot be reached yet are tried again so soon; others at the poll interval."""
 MAX_ANSWER = 16 * 1024 * 1024
+_LOCAL = frozenset(("localhost", "127.0.0.1", "::1"))
 
 
 class Syncing:
@@ -48,38 +52,45 @@ class Syncing:
     def __init__(self, server: Server, transport: Transport) -> None:
         self._server = server
         self._transport = transport
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._busy: set[str] = set()
+        """URLs whose sync is under way: a slow app does not hold up the others, nor is it asked twice."""
         self._told: dict[str, str] = {}
-        self._last: dict[str, str] = {}
+        self._due: dict[str, float] = {normalize_app_url(url): 0.0 for url in server.config.urls}
+        """When the named apps that have not been synced yet are tried next, by the loop's clock."""
 
     def start(self) -> None:
         """Begin to sync and, unless switched off, to look for apps."""
-        config = self._server.config
-        loop = asyncio.get_running_loop()
-        self._tasks.append(loop.create_task(self._poll([normalize_app_url(url) for url in config.urls])))
-        if config.discovery:
-            self._tasks.append(loop.create_task(self._discover()))
+        self._begin(self._poll())
+        if self._server.config.discovery:
+            self._begin(self._discover())
 
     async def close(self) -> None:
         """End the tasks."""
-        for task in self._tasks:
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _poll(self, urls: list[str]) -> None:
-        """Sync the named apps now, and all known apps at each poll.
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-        Named ones that have not answered yet always.
-        """
-        config = self._server.config
-        waiting = list(dict.fromkeys(urls))
-        while True:
-            known = self._known_urls() if config.poll else []
-            await asyncio.gather(*[self._sync_safely(url) for url in dict.fromkeys([*waiting, *known])])
-            waiting = [url for url in waiting if self._last.get(url)]
-            if not waiting and not config.poll:
-                return
-            await asyncio.sleep(RETRY_S if waiting else config.poll_interval)
+    async def _poll(self) -> None:
+        """Sync the named apps until each has been, and all known apps at each poll."""
+        config, loop = self._server.config, asyncio.get_running_loop()
+        poll_at = loop.time()
+        while self._due or config.poll:
+            now = loop.time()
+            urls = [url for url, due in self._due.items() if due <= now]
+            if config.poll and poll_at <= now:
+                poll_at = now + config.poll_interval
+                urls += [url for url in self._known_urls() if url not in self._due]
+            for url in dict.fromkeys(urls):
+                if url not in self._busy:
+                    self._begin(self._sync_safely(url))
+            await asyncio.sleep(min(RETRY_S, max(poll_at - now, 0.01)) if config.poll else RETRY_S)
 
     def _known_urls(self) -> list[str]:
         return [
@@ -89,12 +100,20 @@ class Syncing:
         ]
 
     async def _sync_safely(self, url: str) -> None:
+        self._busy.add(url)
+        pause = RETRY_S
         try:
-            await self.sync(url)
-        except RequestError as error:
-            log.warning("%s could not be synced: %s", url, error.message)
+            outcome = await self.sync(url)
+            if not outcome.error:
+                self._due.pop(url, None)
+            elif outcome.error != "unreachable":
+                pause = max(float(self._server.config.poll_interval), RETRY_S)
         except PerdureError as error:
             log.warning("%s could not be synced: %s", url, error)
+        finally:
+            self._busy.discard(url)
+            if url in self._due:
+                self._due[url] = asyncio.get_running_loop().time() + pause
 
     async def sync(self, url: str) -> SyncOutcome:
         """Sync one app, and note on it what came of it."""
@@ -106,9 +125,10 @@ class Syncing:
                 outcome = SyncOutcome("invalid_function", error.reason, sdk=outcome.sdk)
         elif outcome.refused:
             outcome = SyncOutcome("refused", outcome.refused, sdk=outcome.sdk, framework=outcome.framework)
-        self._last[url] = outcome.error
         if outcome.error:
             await self._note(url, outcome)
+        else:
+            await self._forget_placeholder(url)
         self._tell(url, outcome)
         return outcome
 
@@ -138,14 +158,24 @@ class Syncing:
     async def _note(self, url: str, outcome: SyncOutcome) -> None:
         """Show on the app, or on a row of its own if it has never registered, what is wrong."""
         now = self._server.clock.now()
-        for app in self._server.shard.state.apps.values():
-            if app.url == url and app.archived_at is None:
-                if outcome.error != "refused" and app.error != outcome.message:
-                    await self._server.submit(PutApp(app=app._replace(error=outcome.message)))
-                return
-        if url in map(normalize_app_url, self._server.config.urls):
+        known = self._app_at(url)
+        if known is not None:
+            if not _says_more(known.error, outcome):
+                row = known._replace(error=outcome.message, synced_at=now)
+                await self._server.submit(PutApp(app=row))
+        elif url in self._due:
             row = AppRow(app_uuid(url), "", url, "", "", "", "SERVE", "", outcome.message, now, now, None)
             await self._server.submit(PutApp(app=row))
+
+    async def _forget_placeholder(self, url: str) -> None:
+        """The app has registered: under another URL than it was named with, if a row for that is left."""
+        known = self._app_at(url)
+        if known is not None and not known.name:
+            await self._server.submit(RemoveApp(app_id=known.id))
+
+    def _app_at(self, url: str) -> AppRow | None:
+        apps = self._server.shard.state.apps.values()
+        return next((app for app in apps if app.url == url and app.archived_at is None), None)
 
     def _tell(self, url: str, outcome: SyncOutcome) -> None:
         """Say in the log what came of a sync, when it differs from the last time."""
@@ -173,9 +203,11 @@ class Syncing:
     def _free_ports(self) -> list[int]:
         """The usual ports without a known app, and without this server."""
         taken = {self._server.config.port}
-        for url in self._known_urls():
-            port = url.split("://", 1)[-1].split("/", 1)[0].rpartition(":")[2]
-            taken.add(int(port) if port.isdecimal() else 443 if url.startswith("https") else 80)
+        for url in (*self._known_urls(), *self._due):
+            with suppress(ValueError):
+                parts = urlsplit(url)
+                if parts.hostname in _LOCAL:
+                    taken.add(parts.port or (443 if parts.scheme == "https" else 80))
         ports = list(PORTS)
         extra = os.environ.get("PORT", "")
         if extra.isdecimal() and 0 < int(extra) < 65536:
@@ -195,3 +227,10 @@ class Syncing:
             if isinstance(answer, CallAnswer) and answer.headers.get(SDK_HEADER):
                 return normalize_app_url(url)
         return None
+
+
+def _says_more(error: str, outcome: SyncOutcome) -> bool:
+    """Whether the error on an app's row is the outcome's already, perhaps with each problem on a line."""
+    if outcome.error != "refused":
+        return error == outcome.message
+    return error.startswith(outcome.message)

@@ -1,0 +1,102 @@
+"""Helps for test suites, which only `perdure dev` offers: limits of single functions, and a clean slate."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from perdure.errors import RequestError
+from perdure.server.context import Server
+from perdure.server.json import JsonResponse
+from perdure.shard.commands import CancelRun, ForgetKeys, OverrideLimits
+
+_STEP_LIMIT_MAX = 10_000
+_STATE_LIMIT_MAX = 32 * 1024 * 1024
+_RESET_PAGE = 1_000
+
+Endpoint = Callable[[Server, Request], Awaitable[Response]]
+
+
+def test_routes(server: Server) -> list[Route]:
+    """The routes of this module."""
+
+    def route(path: str, endpoint: Endpoint, *methods: str) -> Route:
+        async def handle(request: Request) -> Response:
+            return await endpoint(server, request)
+
+        return Route(path, handle, methods=list(methods))
+
+    async def step_limit(server: Server, request: Request) -> Response:
+        return await _limit(server, request, "steps_per_run", _STEP_LIMIT_MAX)
+
+    async def state_size_limit(server: Server, request: Request) -> Response:
+        return await _limit(server, request, "state_bytes", _STATE_LIMIT_MAX)
+
+    return [
+        route("/fn/step-limit", step_limit, "POST", "DELETE"),
+        route("/fn/state-size-limit", state_size_limit, "POST", "DELETE"),
+        route("/test", present, "GET"),
+        route("/test/reset", reset, "POST"),
+        route("/test/function/runs/cancel", cancel, "POST"),
+        route("/test/queue/function-queue-size", queue_size, "GET"),
+    ]
+
+
+async def present(_: Server, __: Request) -> Response:
+    """The test API is there."""
+    return JsonResponse({"ok": True})
+
+
+async def reset(server: Server, _: Request) -> Response:
+    """Drop all that is to happen: live runs with their queues and waits, keys that are taken, limits that
+    were set.
+
+    No event tells of the runs that end so. Apps, stored events and the history stay. Calls under way are not
+    stopped; what they answer is ignored.
+    """
+    after, cancelled = "", 0
+    while run_ids := await server.reader.live_runs(after=after, limit=_RESET_PAGE):
+        for future in [server.submit(CancelRun(run=run_id, quiet=True)) for run_id in run_ids]:
+            await future
+        after = run_ids[-1]
+        cancelled += len(run_ids)
+    await server.submit(ForgetKeys())
+    return JsonResponse({"ok": True, "cancelled": cancelled})
+
+
+async def _limit(server: Server, request: Request, name: str, most: int) -> Response:
+    """Set (POST) or remove (DELETE) a limit of one function."""
+    slug = request.query_params.get("functionId", "")
+    value: int | None = None
+    if request.method == "POST":
+        text = request.query_params.get("limit", "")
+        if not text.isdecimal() or not 0 < int(text[:12]) <= most:
+            raise RequestError(400, f"limit is {text[:40]!r}; it must be a number from 1 to {most}")
+        value = int(text)
+    steps = value if name == "steps_per_run" else None
+    state_bytes = value if name == "state_bytes" else None
+    if not await server.submit(OverrideLimits(slug=slug, steps=steps, state_bytes=state_bytes, change=name)):
+        raise RequestError(404, f"could not find function with ID: {slug}")
+    return JsonResponse({"ok": True})
+
+
+async def cancel(server: Server, request: Request) -> Response:
+    """Cancel the run given as `runId` (or `run_id`)."""
+    run_id = request.query_params.get("runId") or request.query_params.get("run_id") or ""
+    if await server.submit(CancelRun(run=run_id)) is None:
+        raise RequestError(404, f"run not found: {run_id}")
+    return JsonResponse({"ok": True})
+
+
+async def queue_size(server: Server, request: Request) -> Response:
+    """How many items of a function (`functionId`, slug or id) wait in memory."""
+    function = server.shard.state.functions.find(request.query_params.get("functionId", ""))
+    if function is None:
+        raise RequestError(
+            404, f"could not find function with ID: {request.query_params.get('functionId', '')}"
+        )
+    queue = server.shard.state.queues.by_function.get(function.id)
+    return JsonResponse({"size": len(queue.heap) if queue is not None else 0})
