@@ -10,6 +10,7 @@ Kinds and their fields (times are ms since the epoch):
 - `call`: a call to the app ended. What was called (`step` is empty for a discovery), when it was queued and
   sent, the HTTP status (0 if none came), the operations that it answered with, the error if it failed, when
   it is tried again.
+- `invoked`: a step started a run of another function: the event that was sent, and the run.
 - `checkpoint`: steps that a running call posted, as operations.
 - `resumed`: something that the run waited for ended: `how` is `slept`, `matched`, `timeout`, `finished`,
   `signal`, `request` or `failed`, `event` the id of the event that did it.
@@ -102,6 +103,15 @@ class QueuedNote(msgspec.Struct, omit_defaults=True, gc=False):
     invoked_by: str = ""
 
 
+class InvokedNote(msgspec.Struct, omit_defaults=True, gc=False):
+    """A step started a run of another function."""
+
+    item: int
+    step: str
+    event: str
+    run: str
+
+
 class EndedNote(msgspec.Struct, omit_defaults=True, gc=False):
     """The run has ended."""
 
@@ -109,7 +119,7 @@ class EndedNote(msgspec.Struct, omit_defaults=True, gc=False):
     reason: str = ""
 
 
-Note = CallNote | CheckpointNote | ResumedNote | RequestNote | QueuedNote | EndedNote
+Note = CallNote | CheckpointNote | ResumedNote | RequestNote | QueuedNote | InvokedNote | EndedNote
 _encoder = msgspec.json.Encoder()
 
 

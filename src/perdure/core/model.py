@@ -177,8 +177,8 @@ class Run(msgspec.Struct):
 class HistoryEntry(msgspec.Struct, gc=False):
     """Something that happened to a run: append-only, the source of its trace.
 
-    `kind` is one of `queued`, `call`, `checkpoint`, `resumed`, `request`, `ended`; `body` is JSON whose
-    fields depend on it (`core.history` builds and documents them).
+    `kind` is one of `queued`, `call`, `invoked`, `checkpoint`, `resumed`, `request`, `ended`; `body` is JSON
+    whose fields depend on it (`core.history` builds and documents them).
     """
 
     n: int

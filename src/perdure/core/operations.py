@@ -234,7 +234,7 @@ class OperationPlanner:
         function_id = self.context.find_function(options.function_id)
         if function_id is None:
             self._finish(op, memos.unknown_function_memo(options.function_id))
-            return op_note(op, function=options.function_id)
+            return op_note(op, until=options.expires_ms, function=options.function_id)
         correlation = f"{self.plan.run.id}.{op.id}"
         value = equality_value({"data": {"correlation_id": correlation}}, CORRELATION_PATH) or ""
         wait = NewWait(WaitKind.INVOKE, FINISHED, CORRELATION_PATH, value)

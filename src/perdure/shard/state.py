@@ -246,7 +246,9 @@ class State:
             v=invocation.v,
         )
         receipt = self.store_event(event, internal=True)
-        self.create_run(function, [(receipt, event)], correlation)
+        run = self.create_run(function, [(receipt, event)], correlation)
+        note = history.InvokedNote(item.n, item.step_id, internal_id, run.id)
+        self._note(parent, "invoked", history.encode(note))
 
     # Events
 
