@@ -75,6 +75,17 @@ def test_a_function_that_returns_nothing_has_null_as_output(app: App) -> None:
     assert (run.status, run.output) == ("Completed", None)
 
 
+@pytest.mark.apps("js", "js-plain", "js-stream", "js3")
+def test_values_that_json_cannot_say_become_what_the_sdk_makes_of_them(app: App) -> None:
+    run = app.run("serialised")
+    assert run.status == "Completed"
+    assert run.output == {
+        "nothing": None,
+        "date": "1970-01-01T00:00:00.000Z",
+        "object": {"kept": None, "list": [None, 1]},
+    }
+
+
 def test_values_pass_through_event_steps_and_output_unharmed(app: App) -> None:
     value = {
         "integer": 2**53 - 1,

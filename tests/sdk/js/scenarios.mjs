@@ -45,6 +45,12 @@ const simple = ({ define }) => [
     const c = await step(ctx, "c", () => b + 1);
     return [a, b, c];
   }),
+  define("serialised", {}, async (ctx) => {
+    const nothing = await step(ctx, "nothing", () => undefined);
+    const date = await step(ctx, "date", () => new Date(0));
+    const object = await step(ctx, "object", () => ({ kept: null, dropped: undefined, list: [undefined, 1] }));
+    return { nothing: nothing ?? null, date, object };
+  }),
   define("loop", {}, async (ctx) => {
     const got = [];
     for (let i = 0; i < 3; i++) got.push(await step(ctx, "again", () => i * 10));
