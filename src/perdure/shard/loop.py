@@ -445,6 +445,8 @@ class Shard:
                 "".join(traceback.format_exception(fault)),
             )
         commands = self._void()
+        if refused and self._failures:
+            commands = self._turn_away(commands)
         if not refused:
             self._faults += 1
             if self._faults > 1:
@@ -458,8 +460,17 @@ class Shard:
                 await self._recover(commands)
             except StoreUnavailable as error:
                 self.trouble = str(error)
+                commands = self._turn_away(commands)
                 continue
             return
+
+    def _turn_away(self, commands: list[Command]) -> list[Command]:
+        """Tell the callers that wait to try again later, since it may be long; keep what nobody would send again."""
+        refusal = RequestError(503, f"Try again in a moment: {self.trouble}")
+        for command in commands:
+            if command.future is not None and not command.future.done():
+                command.future.set_exception(refusal)
+        return [command for command in commands if command.future is None]
 
     def _void(self) -> list[Command]:
         """The commands of all batches that are not on disk, of reads under way, and of the inbox, in order."""
