@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 import sqlite3
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +48,12 @@ class Ledger:
             return cls._read(connection)
 
     @classmethod
+    def read_behind(cls, prefix: Sequence[str], database: Path) -> Ledger:
+        """Read a database by a process of its own, which `prefix` puts where the database is to be seen."""
+        command = [*prefix, sys.executable, "-m", "tests.integration.durability.ledger", str(database)]
+        return cls(*pickle.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout))
+
+    @classmethod
     def of_the_dead(cls, database: Path, scratch: Path) -> Ledger:
         """Read what a killed server left, from a copy, so that the next one finds it untouched."""
         scratch.mkdir(parents=True, exist_ok=True)
@@ -81,6 +90,12 @@ class Ledger:
             },
         )
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether no run is under way and no event waits to be matched."""
+        ended = all(run["ended_at"] is not None for run in self.runs.values())
+        return ended and not self.leftovers["outbox"]
+
     def job(self, run: dict[str, Any]) -> str:
         """The name of the run's function."""
         return self.functions[run["function_id"]]
@@ -96,3 +111,7 @@ def at_rest(database: Path) -> bool:
     with opened(database) as connection:
         found = connection.execute(f"SELECT ({unended}) + (SELECT count(*) FROM outbox)").fetchone()
         return not found[0]
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(pickle.dumps(tuple(vars(Ledger.read(Path(sys.argv[1]))).values())))
