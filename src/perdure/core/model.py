@@ -51,10 +51,11 @@ CALLING = frozenset((ItemKind.DISCOVERY, ItemKind.STEP))
 """Kinds of items that call the app, and so take a place in the app's gate."""
 
 
-class Group(msgspec.Struct):
-    """How an item belongs to a set of parallel steps."""
+class Group:
+    """How an item belongs to a set of parallel steps: one of these numbers."""
 
     NONE = 0
+    """It stands alone."""
     WAIT = 1
     """One discovery follows when the last of the set has finished."""
     RACE = 2
@@ -172,16 +173,3 @@ class Run(msgspec.Struct):
     seq: int = 1
     commit: int = 0
     """Number of the last batch that changed the run."""
-
-
-class HistoryEntry(msgspec.Struct, gc=False):
-    """Something that happened to a run: append-only, the source of its trace.
-
-    `kind` is one of `queued`, `call`, `invoked`, `checkpoint`, `resumed`, `request`, `ended`; `body` is JSON
-    whose fields depend on it (`core.history` builds and documents them).
-    """
-
-    n: int
-    at: int
-    kind: str
-    body: bytes

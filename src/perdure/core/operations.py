@@ -12,17 +12,18 @@ from perdure.core.expressions import compile_expression, equalities, equality_va
 from perdure.core.history import OpNote, op_note
 from perdure.core.model import Group, Item, ItemKind, RunStatus, WaitKind
 from perdure.core.plan import Context, Invocation, NewItem, NewWait, Outcome, Plan, failure
+from perdure.core.requests import request_data
 from perdure.core.retries import retry_time
 from perdure.errors import ExpressionError
 from perdure.protocol import memos, op_options
 from perdure.protocol.failures import OpError, error_info
 from perdure.protocol.ids import hash_step_id
 from perdure.protocol.lifecycle import FINISHED
-from perdure.protocol.ops import Op
+from perdure.protocol.ops import PENDING_OPS, Op
 from perdure.protocol.replies import OpsReply
 
 COMPLETE = hash_step_id("complete")
-"""Id by which an SDK speaks of the function itself, not of a step."""
+"""Id by which an SDK speaks of the function itself. A step that is called `complete` has it too, and a name."""
 
 SIGNAL_EVENT = "perdure/signal"
 """Waits for a signal are kept as waits for this event, with the equality (SIGNAL_PATH, name of the signal).
@@ -30,19 +31,6 @@ SIGNAL_EVENT = "perdure/signal"
 SIGNAL_PATH = "signal"
 CORRELATION_PATH = "data.correlation_id"
 
-PENDING = frozenset(
-    (
-        "StepPlanned",
-        "Sleep",
-        "WaitForEvent",
-        "WaitForSignal",
-        "InvokeFunction",
-        "Gateway",
-        "AIGateway",
-        "AiGateway",
-    )
-)
-"""Operations that still have to happen."""
 UNCOUNTED = frozenset(("None", "DiscoveryRequest", "RunComplete"))
 """Operations that do not make a parallel set."""
 UNSUPPORTED = {
@@ -50,6 +38,7 @@ UNSUPPORTED = {
     "DeferAdd": "deferred functions",
     "DeferAbort": "deferred functions",
 }
+"""Operations that end the run with an error, and the feature that they belong to."""
 _ORDER = {"WaitForEvent": 0, "WaitForSignal": 0, "InvokeFunction": 0, "RunComplete": 2}
 _RACING_VERSIONS = (0, 1)
 """Request versions before coalesced discovery: each finished step of a set is followed by a discovery."""
@@ -74,6 +63,7 @@ class OperationPlanner:
         self._parallel = False
         self._raced = False
         self._finished = False
+        self._signals: set[str] = set()
 
     def run(self) -> list[OpNote]:
         """Handle all operations; give back what history writes of them."""
@@ -85,7 +75,7 @@ class OperationPlanner:
                 plan.outcome = failure(OpError("Unsupported", missing))
                 return []
         counted = [op for op in ops if op.op not in UNCOUNTED]
-        self._parallel = len(counted) > 1 and any(op.op in PENDING for op in counted)
+        self._parallel = len(counted) > 1 and any(op.op in PENDING_OPS for op in counted)
         if self._parallel:
             plan.parallel = True
         if len(ops) > 1:
@@ -95,10 +85,10 @@ class OperationPlanner:
             notes.append(self._handle(op))
             if plan.outcome is not None:
                 return notes
-        self._check_limits()
+        plan.check_limits(self.context.settings)
         if not self.retry_at:
             plan.ended.append(self.item.n)
-            self._follow(bool(counted))
+            self._follow()
         return notes
 
     def record_finished(self) -> list[OpNote]:
@@ -109,17 +99,15 @@ class OperationPlanner:
                 notes.append(op_note(op, planned=True))
             else:
                 notes.append(self._handle(op))
-        self._check_limits()
+        self.plan.check_limits(self.context.settings)
         return notes
 
-    def _follow(self, counted: bool) -> None:
-        plan, group = self.plan, self.item.group
+    def _follow(self) -> None:
         if self._raced or self.asked:
             self.discover = True
-        elif self._parallel:
-            self.discover = not plan.group_left()
-        elif counted and self._finished:
-            self.discover = not (group == Group.WAIT and plan.group_left())
+        elif self._finished:
+            in_set = self._parallel or self.item.group == Group.WAIT
+            self.discover = not (in_set and self.plan.group_left())
 
     def _handle(self, op: Op) -> OpNote:
         try:
@@ -135,25 +123,32 @@ class OperationPlanner:
         return Group.RACE if op.race or version in _RACING_VERSIONS else Group.WAIT
 
     def _finish(self, op: Op, memo: bytes) -> OpNote:
-        if op.id == COMPLETE:
-            return self._finish_function(op)
         self.plan.save(op.id, op.display_name, op.op, memo)
         self._finished = True
         if self._parallel and self._group(op) == Group.RACE:
             self._raced = True
         return op_note(op)
 
-    def _finish_function(self, op: Op) -> OpNote:
-        error = op.error or b"{}"
+    def _fail_function(self, op: Op, error: bytes) -> OpNote:
         self.plan.outcome = Outcome(RunStatus.FAILED, error, error_info(error, "NonRetriableError"))
         return op_note(op)
 
     def _add(self, op: Op, item: NewItem, **details: object) -> OpNote:
         """Add what still has to happen for a step, unless it is known: planning twice runs once."""
-        if self.plan.knows(op.id) or self.plan.pending(op.id):
+        if self._known(op):
             return op_note(op, planned=True)
         self.plan.add(item)
         return op_note(op, **details)
+
+    def _known(self, op: Op) -> bool:
+        """Whether the step is recorded or under way already.
+
+        A planned step that was called and turned out to be something else, such as a sleep, is not.
+        """
+        if self.plan.knows(op.id):
+            return True
+        called = op.id == self.item.step_id and op.op != "StepPlanned"
+        return self.plan.pending(op.id) and not called
 
     def _new_item(self, op: Op, kind: ItemKind, due: int, data: bytes | None = None) -> NewItem:
         return NewItem(kind, op.id, op.display_name, due, 0, self._group(op), data)
@@ -172,7 +167,10 @@ class OperationPlanner:
         return self._finish(op, op.data)
 
     def _step_failed(self, op: Op) -> OpNote:
-        return self._finish(op, memos.error_memo(op.error or b"{}"))
+        error = op.error or b"{}"
+        if op.id == COMPLETE and op.display_name == op.id:
+            return self._fail_function(op, error)
+        return self._finish(op, memos.error_memo(error))
 
     def _step_error(self, op: Op) -> OpNote:
         context, item = self.context, self.item
@@ -183,9 +181,9 @@ class OperationPlanner:
         if self._parallel and item.step_id != op.id:
             new = NewItem(ItemKind.STEP, op.id, op.display_name, due, attempt + 1, self._group(op), b"0")
             return self._add(op, new)
-        self.plan.retry(item, due, attempt + 1)
-        self.retry_at = due
-        self.error = op.error
+        if not self.retry_at:
+            self.plan.retry(item, due, attempt + 1)
+            self.retry_at, self.error = due, op.error
         return op_note(op)
 
     def _step_planned(self, op: Op) -> OpNote:
@@ -216,20 +214,22 @@ class OperationPlanner:
 
     def _wait_for_signal(self, op: Op) -> OpNote:
         options = op_options.signal_options(op, self.context.now)
-        if self.plan.knows(op.id) or self.plan.pending(op.id):
+        if self._known(op):
             return op_note(op, planned=True)
         holder = self.context.signals.get(options.signal)
+        twice = options.signal in self._signals
+        if twice or (holder is not None and not options.replace):
+            raise OpError("Error", "Signal conflict; signal wait already exists for another run")
         if holder is not None:
-            if not options.replace:
-                raise OpError("Error", "Signal conflict; signal wait already exists for another run")
             self.plan.freed_signals.append(holder)
+        self._signals.add(options.signal)
         wait = NewWait(WaitKind.SIGNAL, SIGNAL_EVENT, SIGNAL_PATH, options.signal)
         item = msgspec.structs.replace(self._new_item(op, ItemKind.WAIT, options.expires_ms), wait=wait)
         return self._add(op, item, until=options.expires_ms, event=options.signal)
 
     def _invoke(self, op: Op) -> OpNote:
         options = op_options.invoke_options(op, self.context.now)
-        if self.plan.knows(op.id) or self.plan.pending(op.id):
+        if self._known(op):
             return op_note(op, planned=True)
         function_id = self.context.find_function(options.function_id)
         if function_id is None:
@@ -247,24 +247,11 @@ class OperationPlanner:
         return self._add(op, item, until=options.expires_ms, function=options.function_id)
 
     def _request(self, op: Op) -> OpNote:
-        data = b'{"op":"%b","opts":%b}' % (op.op.encode(), op.opts or b"{}")
-        return self._add(op, self._new_item(op, ItemKind.REQUEST, self.context.now, data))
+        return self._add(op, self._new_item(op, ItemKind.REQUEST, self.context.now, request_data(op)))
 
     def _run_complete(self, op: Op) -> OpNote:
         self.plan.outcome = Outcome(RunStatus.COMPLETED, op.data)
         return op_note(op)
-
-    def _check_limits(self) -> None:
-        """Fail the run if what the plan records brings it over the limits of steps or state."""
-        plan, settings = self.plan, self.context.settings
-        if not plan.saved or plan.outcome is not None:
-            return
-        if plan.stack_size() > settings.steps_per_run:
-            limit = f"The function run exceeded the step limit of {settings.steps_per_run} steps."
-            plan.outcome = failure(OpError("InngestErrFunctionOverflowed", limit))
-        elif plan.run.state_bytes + sum(len(step.memo) for step in plan.saved) > settings.state_bytes:
-            limit = f"The function run exceeded the state size limit of {settings.state_bytes} bytes."
-            plan.outcome = failure(OpError("InngestErrStateOverflowed", limit))
 
 
 _HANDLERS = {

@@ -122,14 +122,16 @@ class Plan:
     parallel: bool = False
     reset_attempt: int | None = None
     """`n` of an item in flight whose attempts start anew."""
-    idle_replies: int = 0
+    idle_replies: int | None = None
+    """What the run's count becomes; None leaves it as it is."""
     outcome: Outcome | None = None
+    saved_ids: set[str] = field(default_factory=set)
     busy: set[str] | None = None
     """Ids of steps with something under way; made on first use."""
 
     def knows(self, step_id: str) -> bool:
         """Whether the step is recorded, or recorded by this plan."""
-        return step_id in self.run.steps or any(step.id == step_id for step in self.saved)
+        return step_id in self.run.steps or step_id in self.saved_ids
 
     def pending(self, step_id: str) -> bool:
         """Whether something is already under way for the step."""
@@ -163,9 +165,11 @@ class Plan:
         if self.knows(step_id):
             return False
         self.saved.append(SavedStep(step_id, name, op, memo))
+        self.saved_ids.add(step_id)
+        self.idle_replies = 0
         return True
 
-    def discover(self, due: int | None = None) -> None:
+    def discover(self) -> None:
         """Ask the app what is next, at most once for one state of the stack."""
         size = b"%d" % self.stack_size()
         for item in self.added:
@@ -179,7 +183,7 @@ class Plan:
                 and known.data == size
             ):
                 return
-        self.added.append(NewItem(ItemKind.DISCOVERY, "", "", self.now if due is None else due, data=size))
+        self.added.append(NewItem(ItemKind.DISCOVERY, "", "", self.now, data=size))
 
     def finish_item(self, item: Item) -> None:
         """End an item whose step has finished, and ask what is next where its group says so.
@@ -188,14 +192,24 @@ class Plan:
         set; one of a RACE group always.
         """
         self.ended.append(item.n)
-        self.follow(item.group)
-
-    def follow(self, group: int) -> None:
-        """What follows when a step of this group has finished."""
-        if group == Group.WAIT and self.group_left():
-            return
-        self.discover()
+        if not (item.group == Group.WAIT and self.group_left()):
+            self.discover()
 
     def group_left(self) -> bool:
         """Whether steps of a parallel set are still under way."""
         return any(item.group for item in self.left()) or any(item.group for item in self.added)
+
+    def stuck(self) -> bool:
+        """Whether nothing more would happen to the run."""
+        return not self.added and next(self.left(), None) is None
+
+    def check_limits(self, settings: Settings) -> None:
+        """Fail the run if what the plan records brings it over the limits of steps or state."""
+        if not self.saved or self.outcome is not None:
+            return
+        if self.stack_size() > settings.steps_per_run:
+            limit = f"The function run exceeded the step limit of {settings.steps_per_run} steps."
+            self.outcome = failure(OpError("InngestErrFunctionOverflowed", limit))
+        elif self.run.state_bytes + sum(len(step.memo) for step in self.saved) > settings.state_bytes:
+            limit = f"The function run exceeded the state size limit of {settings.state_bytes} bytes."
+            self.outcome = failure(OpError("InngestErrStateOverflowed", limit))

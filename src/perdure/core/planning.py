@@ -21,17 +21,18 @@ from __future__ import annotations
 import msgspec
 
 from perdure.core import history
-from perdure.core.model import Item, Run, RunStatus, Wait
+from perdure.core.model import Item, ItemKind, Run, RunStatus, Wait, WaitKind
 from perdure.core.operations import OperationPlanner
 from perdure.core.plan import Context, Outcome, Plan, failure
 from perdure.core.retries import retry_time
+from perdure.core.settings import Settings
 from perdure.protocol.failures import OpError
 from perdure.protocol.memos import NULL_MEMO, invoke_timeout_memo
 from perdure.protocol.ops import Op
 from perdure.protocol.replies import Finished, FunctionError, OpsReply, Reply
 
 FAILED_WITHOUT_PROGRESS = (
-    "The app answered {count} times in a row without a new step and nothing of the run is pending. "
+    "The app answered {count} times in a row without a new step, so calling it once more would lead nowhere. "
     "This is usually a step that the SDK skips: check that the app runs the code that it has synced."
 )
 
@@ -74,19 +75,19 @@ def _plan_ops(plan: Plan, item: Item, reply: OpsReply, status: int, context: Con
     if plan.outcome is not None or planner.retry_at:
         return
     new = bool(plan.saved or plan.added)
-    if planner.discover:
+    stuck = plan.stuck()
+    if planner.discover or stuck:
         plan.discover()
-        new = new or planner.asked
-    if not new and not any(True for _ in plan.left()):
-        _plan_idle(plan, reply, context)
+    if not new and (stuck or planner.asked or item.kind is ItemKind.STEP):
+        _plan_idle(plan, reply, context, stuck, planner.asked)
 
 
-def _plan_idle(plan: Plan, reply: OpsReply, context: Context) -> None:
-    plan.idle_replies = plan.run.idle_replies + 1
-    if plan.idle_replies >= context.settings.idle_replies or any(op.op == "None" for op in reply.ops):
-        plan.outcome = failure(OpError("NoProgress", FAILED_WITHOUT_PROGRESS.format(count=plan.idle_replies)))
-        return
-    plan.discover()
+def _plan_idle(plan: Plan, reply: OpsReply, context: Context, stuck: bool, asked: bool) -> None:
+    """Count an answer that brought nothing, and give up if only such answers keep the run going."""
+    count = plan.idle_replies = plan.run.idle_replies + 1
+    said_none = stuck and any(op.op == "None" for op in reply.ops)
+    if said_none or ((stuck or asked) and count >= context.settings.idle_replies):
+        plan.outcome = failure(OpError("NoProgress", FAILED_WITHOUT_PROGRESS.format(count=count)))
 
 
 def plan_checkpoint(run: Run, item: Item, ops: list[Op], context: Context) -> Plan:
@@ -111,41 +112,35 @@ def checkpointable(op: Op) -> bool:
     return op.op in ("StepRun", "Step", "StepPlanned")
 
 
-def plan_timer(run: Run, item: Item, now: int) -> Plan:
+def plan_timer(run: Run, item: Item, now: int, settings: Settings) -> Plan:
     """What follows when a sleep or a wait of the run is over."""
-    plan = Plan(run, now)
+    if item.kind is ItemKind.SLEEP:
+        return _plan_resumed(run, item, "Sleep", NULL_MEMO, "slept", now, settings)
     wait = run.waits.get(item.n)
-    if wait is not None and wait.kind == "invoke":
-        plan.save(item.step_id, item.name, "InvokeFunction", invoke_timeout_memo())
-    else:
-        plan.save(item.step_id, item.name, _OP_OF_WAIT.get(wait.kind if wait else "", "Sleep"), NULL_MEMO)
-    how = "slept" if wait is None else "timeout"
-    plan.finish_item(item)
-    _resumed(plan, item, how)
-    return plan
+    # A wait that has lost its signal to another run is gone, and only its item is left to time it out.
+    kind = WaitKind.SIGNAL if wait is None else wait.kind
+    memo = invoke_timeout_memo() if kind is WaitKind.INVOKE else NULL_MEMO
+    return _plan_resumed(run, item, _OP_OF_WAIT[kind], memo, "timeout", now, settings)
 
 
-def plan_match(run: Run, wait: Wait, memo: bytes, event_id: str, now: int, failed: bool = False) -> Plan:
+def plan_match(
+    run: Run, wait: Wait, memo: bytes, event_id: str, now: int, settings: Settings, failed: bool = False
+) -> Plan:
     """What follows when an event, an invoked function's end or a signal ends a wait.
 
-    `memo` is what the step then holds.
+    `memo` is what the step then holds; `failed` says that the invoked function did not return.
     """
-    plan = Plan(run, now)
+    finished = "failed" if failed else "finished"
+    how = {WaitKind.EVENT: "matched", WaitKind.SIGNAL: "signal"}.get(wait.kind, finished)
     item = run.items[wait.n]
-    plan.save(item.step_id, item.name, _OP_OF_WAIT[wait.kind], memo)
-    plan.finish_item(item)
-    how = {"event": "matched", "signal": "signal"}.get(wait.kind, "failed" if failed else "finished")
-    _resumed(plan, item, how, event_id)
-    return plan
+    return _plan_resumed(run, item, _OP_OF_WAIT[wait.kind], memo, how, now, settings, event_id)
 
 
-def plan_request_answer(run: Run, item: Item, memo: bytes, op: str, now: int, failed: bool) -> Plan:
+def plan_request_answer(
+    run: Run, item: Item, memo: bytes, op: str, now: int, settings: Settings, failed: bool
+) -> Plan:
     """What follows a request that was made for the run: its step is recorded, with a result or an error."""
-    plan = Plan(run, now)
-    plan.save(item.step_id, item.name, op, memo)
-    plan.finish_item(item)
-    _resumed(plan, item, "failed" if failed else "request")
-    return plan
+    return _plan_resumed(run, item, op, memo, "failed" if failed else "request", now, settings)
 
 
 def plan_request_retry(run: Run, item: Item, error: bytes, context: Context) -> Plan:
@@ -172,9 +167,21 @@ def plan_crash(run: Run, now: int, message: str) -> Plan:
     return plan
 
 
-_OP_OF_WAIT = {"event": "WaitForEvent", "invoke": "InvokeFunction", "signal": "WaitForSignal"}
+_OP_OF_WAIT = {
+    WaitKind.EVENT: "WaitForEvent",
+    WaitKind.INVOKE: "InvokeFunction",
+    WaitKind.SIGNAL: "WaitForSignal",
+}
 
 
-def _resumed(plan: Plan, item: Item, how: str, event_id: str = "") -> None:
+def _plan_resumed(
+    run: Run, item: Item, op: str, memo: bytes, how: str, now: int, settings: Settings, event_id: str = ""
+) -> Plan:
+    """Record the step of an item that has ended outside of any call."""
+    plan = Plan(run, now)
+    plan.save(item.step_id, item.name, op, memo)
+    plan.finish_item(item)
+    plan.check_limits(settings)
     note = history.ResumedNote(item.n, item.step_id, how, item.name, event_id)
     plan.history.append(("resumed", history.encode(note)))
+    return plan

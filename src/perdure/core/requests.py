@@ -29,12 +29,21 @@ class RequestOutcome(msgspec.Struct, frozen=True, gc=False):
     """What came of a request: the step's memo, and for a failure the error that history shows."""
 
     memo: bytes
-    op: str
     error: bytes | None = None
 
 
-def build_request(data: bytes) -> tuple[str, Call]:
-    """The operation's name and the request to make, from an item's data.
+def request_data(op: Op) -> bytes:
+    """What the item of such a step holds."""
+    return b'{"op":"%b","opts":%b}' % (op.op.encode(), op.opts or b"{}")
+
+
+def request_op(data: bytes) -> str:
+    """The operation (`Gateway` or `AIGateway`) of an item, from its data."""
+    return _STORED.decode(data).op
+
+
+def build_request(data: bytes) -> Call:
+    """The request to make, from an item's data.
 
     Raises `OpError` for options that make no request.
     """
@@ -43,32 +52,32 @@ def build_request(data: bytes) -> tuple[str, Call]:
     if stored.op == "Gateway":
         options = op_options.gateway_options(op)
         headers = tuple(options.headers.items())
-        return stored.op, Call(options.url, options.body, headers, options.method, REQUEST_TIMEOUT_S)
+        return Call(options.url, options.body, headers, options.method, REQUEST_TIMEOUT_S)
     infer = op_options.infer_options(op)
     headers = tuple(infer.request_headers().items())
-    return stored.op, Call(infer.request_url(), infer.body, headers, "POST", REQUEST_TIMEOUT_S)
+    return Call(infer.request_url(), infer.body, headers, "POST", REQUEST_TIMEOUT_S)
 
 
 def read_request_answer(op: str, url: str, result: CallAnswer | CallFailure) -> RequestOutcome:
-    """What came of a request."""
+    """What came of the request of `op` (`Gateway` or `AIGateway`); `url` is where the answer came from."""
     if op == "Gateway":
         if isinstance(result, CallFailure):
-            return _failed(op, "GatewayError", "Error making gateway request: Unable to reach SDK URL")
+            return _failed("GatewayError", "Error making gateway request: Unable to reach SDK URL")
         headers = {name.title(): value for name, value in result.headers.items()}
         body = result.body.decode("utf-8", "replace")
-        return RequestOutcome(memos.response_memo(url, result.status, headers, body), op)
+        return RequestOutcome(memos.response_memo(url, result.status, headers, body))
     if isinstance(result, CallFailure):
-        return _failed(op, "AIGatewayError", f"Error making AI request: {result.message}")
+        return _failed("AIGatewayError", f"Error making AI request: {result.message}")
     if result.status > 299:
         message = f"Error making AI request: unsuccessful status code: {result.status}"
-        return _failed(op, "AIGatewayError", message, result.body)
-    return RequestOutcome(memos.data_memo(as_json(result.body)), op)
+        return _failed("AIGatewayError", message, result.body)
+    return RequestOutcome(memos.data_memo(as_json(result.body)))
 
 
-def _failed(op: str, name: str, message: str, body: bytes | None = None) -> RequestOutcome:
+def _failed(name: str, message: str, body: bytes | None = None) -> RequestOutcome:
     error = b'{"message":' + json_string(message) + b',"name":' + json_string(name)
     if body:
         text = as_json(body)
         error += b',"data":' + text + b',"stack":' + json_string(body.decode("utf-8", "replace"))
     error += b"}"
-    return RequestOutcome(memos.error_memo(error), op, error)
+    return RequestOutcome(memos.error_memo(error), error)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 from perdure.core import planning
@@ -16,8 +17,9 @@ from perdure.core.functions import Function
 from perdure.core.model import Item, ItemKind, Run
 from perdure.core.operations import SIGNAL_EVENT, SIGNAL_PATH
 from perdure.core.plan import Context, Plan
-from perdure.core.requests import read_request_answer
+from perdure.core.requests import read_request_answer, request_op
 from perdure.errors import RequestError
+from perdure.protocol.failures import OpError
 from perdure.protocol.ids import app_uuid, function_uuid
 from perdure.protocol.memos import signal_memo
 from perdure.protocol.op_options import signal_options
@@ -83,17 +85,23 @@ def call_ended(state: State, command: c.CallEnded) -> None:
     status = getattr(result, "status", 0)
     reply = command.reply or read_reply(result, state.now, state.settings.steps_per_run)
     signals = dict(command.signals or {})
-    for name in signal_names(reply):
+    for name in signal_names(reply, state.now):
         signals[name] = signal_holder(state, name, signals.get(name))
     plan = planning.plan_reply(run, item, reply, status, context(state, run, signals))
     state.apply(plan)
 
 
-def signal_names(reply: object) -> list[str]:
-    """The signals that the operations of an answer wait for."""
-    if not isinstance(reply, OpsReply):
-        return []
-    return [signal_options(op, 0).signal for op in reply.ops if op.op == "WaitForSignal"]
+def signal_names(reply: object, now: int) -> list[str]:
+    """The signals that the operations of an answer wait for.
+
+    An operation that cannot be carried out has none; planning will say what is wrong with it.
+    """
+    names: list[str] = []
+    for op in reply.ops if isinstance(reply, OpsReply) else ():
+        if op.op == "WaitForSignal":
+            with suppress(OpError):
+                names.append(signal_options(op, now).signal)
+    return names
 
 
 def signal_holder(state: State, name: str, read: tuple[str, int] | None) -> tuple[str, int] | None:
@@ -113,13 +121,14 @@ def signal_holder(state: State, name: str, read: tuple[str, int] | None) -> tupl
 def _plan_request(state: State, run: Run, item: Item, command: c.CallEnded) -> Plan:
     assert item.data is not None
     assert command.result is not None
-    op = "Gateway" if item.data.startswith(b'{"op":"Gateway"') else "AIGateway"
+    op = request_op(item.data)
     url = getattr(command.result, "url", "")
     outcome = read_request_answer(op, url, command.result)
     rules = context(state, run)
     if outcome.error is not None and item.attempt + 1 < rules.attempts:
         return planning.plan_request_retry(run, item, outcome.error, rules)
-    return planning.plan_request_answer(run, item, outcome.memo, op, state.now, outcome.error is not None)
+    failed = outcome.error is not None
+    return planning.plan_request_answer(run, item, outcome.memo, op, state.now, rules.settings, failed)
 
 
 def checkpoint(state: State, command: c.Checkpoint) -> None:
@@ -179,7 +188,8 @@ def send_signal(state: State, command: c.SendSignal) -> None:
         answer(state, command, None)
         return
     memo = signal_memo(command.signal, command.data)
-    state.apply(planning.plan_match(run, run.waits[holder[1]], memo, "", state.now))
+    wait, settings = run.waits[holder[1]], state.settings_for(run)
+    state.apply(planning.plan_match(run, wait, memo, "", state.now, settings))
     answer(state, command, run.id)
 
 

@@ -17,7 +17,7 @@ from perdure.core import planning
 from perdure.core.functions import Function
 from perdure.core.model import CALLING, Item, ItemKind, Run, RunStatus
 from perdure.core.pacing import Gate
-from perdure.core.requests import RequestOutcome, build_request
+from perdure.core.requests import build_request, request_op
 from perdure.protocol.calls import Call
 from perdure.protocol.failures import OpError
 from perdure.protocol.ids import new_ulid
@@ -59,6 +59,13 @@ class Dispatcher:
         self.faults: dict[ItemRef, int] = {}
         """How often applying what follows an item has failed, each time followed by a reload."""
 
+    def successor(self, state: State, loads: Loads) -> Dispatcher:
+        """The dispatcher of the next epoch: the calls under way, and their numbers, go on."""
+        after = Dispatcher(state, loads, self._builder, self._start)
+        after._numbers, after.live = self._numbers, self.live
+        after.paused, after.faults = self.paused, self.faults
+        return after
+
     def turn(self, limit: int) -> int:
         """Handle up to `limit` due items; give back how many were handled."""
         state = self._state
@@ -91,7 +98,8 @@ class Dispatcher:
 
     def next_time(self) -> int | None:
         """When (ms) there will be something to do next, as far as is known; None if nothing is."""
-        times = [self._state.queues.next_time(), *(gate.next_room() for gate in self._waiting)]
+        gates = () if self.paused else self._waiting
+        times = [self._state.queues.next_time(), *(gate.next_room() for gate in gates)]
         return min((time for time in times if time is not None), default=None)
 
     def ended(self, run_id: str, n: int, generation: int) -> None:
@@ -108,9 +116,9 @@ class Dispatcher:
             self._state.queues.look(queue, self._state.now)
 
     def _let_in(self, now: int) -> None:
-        for gate in list(self._waiting):
-            time = gate.next_room()
-            if time is not None and time <= now:
+        for gate, queues in list(self._waiting.items()):
+            several = len(queues) > 1
+            if not self.paused and any(gate.has_room(queue.function_id, now, several) for queue in queues):
                 self._open(gate)
         if self._stalled:
             stalled, self._stalled = self._stalled, []
@@ -148,7 +156,7 @@ class Dispatcher:
         elif item.kind is ItemKind.REQUEST:
             self._make_request(queue, ref, run, item, now)
         else:
-            state.apply(planning.plan_timer(run, item, now))
+            state.apply(planning.plan_timer(run, item, now, state.settings_for(run)))
 
     def _call_app(self, queue: FunctionQueue, ref: ItemRef, run: Run, item: Item, now: int) -> None:
         state, gate = self._state, queue.gate
@@ -178,10 +186,10 @@ class Dispatcher:
             return
         assert item.data is not None
         try:
-            _, call = build_request(item.data)
+            call = build_request(item.data)
         except OpError as error:
-            outcome = RequestOutcome(error.memo(), "Gateway")
-            state.apply(planning.plan_request_answer(run, item, outcome.memo, outcome.op, now, True))
+            op, settings = request_op(item.data), state.settings_for(run)
+            state.apply(planning.plan_request_answer(run, item, error.memo(), op, now, settings, True))
             return
         self._enter(run, item, gate, now)
         self._leave_with_batch(run, item, call)

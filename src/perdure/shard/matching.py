@@ -156,9 +156,9 @@ def _end_waits(
             continue
         if wait.kind is WaitKind.INVOKE:
             memo, failed = _invoke_memo(parsed.body)
-            state.apply(plan_match(run, wait, memo, internal_id, state.now, failed))
+            state.apply(plan_match(run, wait, memo, internal_id, state.now, state.settings_for(run), failed))
         elif wait.kind is WaitKind.EVENT and _holds(run, wait, parsed, state.now):
-            state.apply(plan_match(run, wait, parsed.body, internal_id, state.now))
+            state.apply(plan_match(run, wait, parsed.body, internal_id, state.now, state.settings_for(run)))
 
 
 def _holds(run: Run, wait: Wait, parsed: ParsedEvent, now: int) -> bool:

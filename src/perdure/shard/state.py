@@ -331,7 +331,8 @@ class State:
             if item.attempt:
                 item.attempt = 0
                 batch.put_item(run, item)
-        run.idle_replies = plan.idle_replies
+        if plan.idle_replies is not None:
+            run.idle_replies = plan.idle_replies
         for new in plan.added:
             self.add_item(run, new)
         for run_id, n in plan.freed_signals:
@@ -348,12 +349,9 @@ class State:
     def _save(self, run: Run, step_id: str, name: str, op: str, memo: bytes) -> None:
         size = len(memo)
         position = len(run.steps)
-        run.steps[step_id] = Step(
-            step_id, position, name, op, memo if run.memos_resident else None, size, self.now
-        )
+        run.steps[step_id] = Step(step_id, position, name, op, memo, size, self.now)
         run.state_bytes += size
-        if run.memos_resident:
-            self.memory.memo_bytes += size
+        self.memory.memo_bytes += size
         self.batch.changes.steps.append(StepRow(run.id, step_id, position, name, op, self.now, memo))
         self.batch.payload += size
 
