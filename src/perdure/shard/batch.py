@@ -72,8 +72,11 @@ class Batch:
         self.changes.waits[(run.id, n)] = None
 
     def empty(self) -> bool:
-        """Whether there is nothing to commit and nothing to release."""
-        return not (self.effects or self.runs or self.items or self.changes.size())
+        """Whether nothing was decided in it.
+
+        A batch of commands that change nothing is still to be closed, or it would be full for ever.
+        """
+        return not (self.commands or self.effects or self.runs or self.items or self.changes.size())
 
     def writes(self) -> bool:
         """Whether there is anything to commit."""

@@ -250,15 +250,17 @@ class Shard:
     async def _wait(self) -> None:
         """Sleep until there is something to do.
 
-        A command, an end of a commit or read, or the next due time.
+        A command, an end of a commit or read, or the next due time. While the open batch is full and the one
+        before it is not on disk, only the end of that commit.
         """
-        if self._inbox and not (self._committing is not None and self._batch_is_full()):
+        held = self._committing is not None and self._batch_is_full()
+        if self._inbox and not held:
             return
         if self._fault is not None or (self._committing is not None and self._committing[1].done()):
             return
         loop = asyncio.get_running_loop()
         self._wake = loop.create_future()
-        due = self._dispatcher.next_time()
+        due = None if held else self._dispatcher.next_time()
         wait = MAX_WAIT_MS if due is None else min(max(due - self._clock.now(), 0), MAX_WAIT_MS)
         timer = loop.call_later(wait / 1000, self._awake)
         try:
