@@ -34,15 +34,10 @@ class Gate:
 
     def has_room(self, function_id: str, now: int, others_wait: bool) -> bool:
         """Whether a call of the function may start now (ms)."""
-        if len(self.in_flight) >= self.hard_limit:
-            return False
-        if others_wait and self._by_function.get(function_id, 0) >= self.hard_limit // 2:
-            return False
-        young = self._young
-        if len(young) < self.young_calls:
-            return True
         self._forget_old(now)
-        return len(young) < self.young_calls
+        if len(self.in_flight) >= self.hard_limit or len(self._young) >= self.young_calls:
+            return False
+        return not (others_wait and self._by_function.get(function_id, 0) >= self.hard_limit // 2)
 
     def enter(self, number: int, function_id: str, now: int) -> None:
         """A call starts."""
@@ -65,12 +60,16 @@ class Gate:
             self._young.remove(number)
 
     def next_room(self) -> int | None:
-        """When (ms) the oldest young call stops counting as young, or None if the hard limit decides."""
-        if len(self.in_flight) >= self.hard_limit or not self._young:
+        """When (ms) the oldest young call stops counting as young, if that is what makes room; else None.
+
+        A time that is past says only that `has_room` is to be asked again.
+        """
+        if len(self.in_flight) >= self.hard_limit or len(self._young) < self.young_calls:
             return None
         return self.in_flight[self._young[0]][1] + YOUNG_MS
 
     def _forget_old(self, now: int) -> None:
+        """A call from the future was made before the clock was set back: nobody knows its age, so it is old."""
         young = self._young
-        while young and self.in_flight[young[0]][1] + YOUNG_MS <= now:
+        while young and not now - YOUNG_MS < self.in_flight[young[0]][1] <= now:
             young.popleft()

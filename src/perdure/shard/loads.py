@@ -49,6 +49,10 @@ class Loads:
         self._under_way: set[str] = set()
         self._pins: dict[int, list[str]] = {}
         self._redone: list[ReceiveEvents] = []
+        self._stranded: list[Command] = []
+        """Commands whose reads have failed."""
+        self._reads_of: dict[int, list[int]] = {}
+        self._users: dict[int, int] = {}
 
     # Asking
 
@@ -128,15 +132,22 @@ class Loads:
             self._start(self._load_runs(list(dict.fromkeys(wanted))))
 
     def release(self, command: Command) -> None:
-        """The command has been decided: runs kept in memory for it may leave."""
+        """The command has been decided: what was kept in memory for it may leave."""
+        memory = self._state.memory
         for run_id in self._pins.pop(id(command), ()):
-            self._state.memory.unpin(run_id)
+            memory.unpin(run_id)
+        for read in self._reads_of.pop(id(command), ()):
+            self._users[read] -= 1
+            if not self._users[read]:
+                del self._users[read]
+                memory.end_read(read)
 
     def waiting(self) -> list[Command]:
         """All commands that wait for reads, for a reload."""
         found: list[Command] = [command for command, _ in self._asking]
         found += [command for command, _ in self._signals]
         found += self._redone
+        found += self._stranded
         for commands in self._wanted.values():
             found += commands
         for held in self._tasks.values():
@@ -158,11 +169,22 @@ class Loads:
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.pop(task, None)
+        commands = self._tasks.pop(task, ())
         if not task.cancelled():
             error = task.exception()
             if error is not None:
+                self._stranded += commands
                 self._failed(error)
+
+    def _hold(self, read: int, commands: Sequence[Command]) -> None:
+        """A read is done; it counts as under way until these commands are decided.
+
+        What it did not see must be in memory still when they are: another command of the same read may have
+        taken a key, and its batch may be on disk by then.
+        """
+        self._users[read] = len(commands)
+        for command in commands:
+            self._reads_of.setdefault(id(command), []).append(read)
 
     async def _check_landed(self, commands: list[ReceiveEvents]) -> None:
         """Commands of a void batch: did its commit reach the disk after all? Receipts and ids tell."""
@@ -178,25 +200,22 @@ class Loads:
     async def _load_matches(self, asking: list[tuple[Command, list[Question]]]) -> None:
         state, memory = self._state, self._state.memory
         read = memory.begin_read()
-        try:
-            unread = [c.receipt for c, _ in asking if isinstance(c, ContinueEvent) and c.event is None]
-            if unread:
-                rows = await self._store.load_events(self._shard, unread)
-                asking = [(c, questions or self._ask_again(c, rows)) for c, questions in asking]
-            keys = [key for _, questions in asking for question in questions for key in question.keys]
-            alive = max(state.now, state.keys_from)
-            taken = await self._store.find_dedupe(self._shard, keys, alive) if keys else {}
-            lookups = [
-                lookup for _, questions in asking for question in questions for lookup in question.lookups
-            ]
-            refs = await self._store.find_waits(self._shard, lookups, WAITS_AT_ONCE) if lookups else []
-            self._answer(asking, taken, refs)
-            await self._load_missing(
-                [run_id for command, _ in asking for run_id in self._pins.get(id(command), ())]
-            )
-        finally:
-            memory.end_read(read)
-        self._give_back([command for command, _ in asking])
+        unread = [c.receipt for c, _ in asking if isinstance(c, ContinueEvent) and c.event is None]
+        if unread:
+            rows = await self._store.load_events(self._shard, unread)
+            asking = [(c, questions or self._ask_again(c, rows)) for c, questions in asking]
+        keys = [key for _, questions in asking for question in questions for key in question.keys]
+        alive = max(state.now, state.keys_from)
+        taken = await self._store.find_dedupe(self._shard, keys, alive) if keys else {}
+        lookups = [lookup for _, questions in asking for question in questions for lookup in question.lookups]
+        refs = await self._store.find_waits(self._shard, lookups, WAITS_AT_ONCE) if lookups else []
+        self._answer(asking, taken, refs)
+        await self._load_missing(
+            [run_id for command, _ in asking for run_id in self._pins.get(id(command), ())]
+        )
+        commands = [command for command, _ in asking]
+        self._hold(read, commands)
+        self._give_back(commands)
 
     def _ask_again(self, command: Command, rows: dict[int, EventRow]) -> list[Question]:
         assert isinstance(command, ContinueEvent)
@@ -271,28 +290,27 @@ class Loads:
     async def _load_signals(self, asking: list[tuple[Command, list[str]]]) -> None:
         memory = self._state.memory
         read = memory.begin_read()
-        try:
-            names = list(dict.fromkeys(name for _, wanted in asking for name in wanted))
-            lookups = [WaitLookup(SIGNAL_EVENT, SIGNAL_PATH, name) for name in names]
-            refs = await self._store.find_waits(self._shard, lookups, 1)
-            holders: dict[str, tuple[str, int] | None] = dict.fromkeys(names)
-            for ref in refs:
-                if ref.run_id not in memory.runs:
-                    holders[names[ref.lookup]] = (ref.run_id, ref.n)
-            for command, wanted in asking:
-                for name in wanted:
-                    holder = holders[name]
-                    if holder is not None:
-                        self._pin(command, holder[0])
-            await self._load_missing([holder[0] for holder in holders.values() if holder is not None])
-        finally:
-            memory.end_read(read)
+        names = list(dict.fromkeys(name for _, wanted in asking for name in wanted))
+        lookups = [WaitLookup(SIGNAL_EVENT, SIGNAL_PATH, name) for name in names]
+        refs = await self._store.find_waits(self._shard, lookups, 1)
+        holders: dict[str, tuple[str, int] | None] = dict.fromkeys(names)
+        for ref in refs:
+            if ref.run_id not in memory.runs:
+                holders[names[ref.lookup]] = (ref.run_id, ref.n)
+        for command, wanted in asking:
+            for name in wanted:
+                holder = holders[name]
+                if holder is not None:
+                    self._pin(command, holder[0])
+        await self._load_missing([holder[0] for holder in holders.values() if holder is not None])
         for command, wanted in asking:
             if isinstance(command, CallEnded):
                 command.signals = {name: holders[name] for name in wanted}
             elif isinstance(command, SendSignal):
                 command.holder, command.looked = holders[command.signal], True
-        self._give_back([command for command, _ in asking])
+        commands = [command for command, _ in asking]
+        self._hold(read, commands)
+        self._give_back(commands)
 
     async def _load_runs(self, run_ids: list[str]) -> None:
         state, memory = self._state, self._state.memory
@@ -323,7 +341,7 @@ class Loads:
             self._state.memory.add(run)
         elif not known.memos_resident:
             memos = {step.id: step.memo for step in run.steps.values() if step.memo is not None}
-            if len(memos) == len(run.steps) and all(step_id in memos for step_id in known.steps):
+            if all(step.memo is not None or step_id in memos for step_id, step in known.steps.items()):
                 self._state.memory.take_memos(known, memos)
 
     async def _load_window(self, queue: FunctionQueue) -> None:

@@ -174,10 +174,17 @@ class Shard:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        self._refuse_all()
         await self._loads.close()
 
     def _pending(self) -> bool:
-        return self._committing is not None or not self._state.batch.empty()
+        return self._committing is not None or not self._state.batch.empty() or bool(self._loads.waiting())
+
+    def _refuse_all(self) -> None:
+        """Tell everybody whose command will not be decided any more, or not known to be, to try again."""
+        for command in self._void():
+            if command.future is not None and not command.future.done():
+                command.future.set_exception(RequestError(503, f"Try again in a moment: {self.trouble}"))
 
     # The loop
 
@@ -200,6 +207,7 @@ class Shard:
             lost = isinstance(fault, EpochLost)
             self.trouble = "another process has taken over this data" if lost else "the server has failed"
             log.critical("the shard stops for good", exc_info=None if lost else fault)
+            self._refuse_all()
             if not self.ended.done():
                 self.ended.set_exception(fault)
 
@@ -337,7 +345,7 @@ class Shard:
         if item is None or item.kind not in CALLING or command.result is None:
             return True
         command.reply = read_reply(command.result, self._state.now, self._settings.steps_per_run)
-        names = decide.signal_names(command.reply)
+        names = decide.signal_names(command.reply, self._state.now)
         if not names:
             return True
         command.signals = None
@@ -383,6 +391,11 @@ class Shard:
     # Calls
 
     def _start_call(self, run_id: str, n: int, generation: int, call: Call) -> None:
+        """Let a call leave, unless its run has ended since it was decided."""
+        run = self._state.memory.runs.get(run_id)
+        if run is None or n not in run.items:
+            self._dispatcher.ended(run_id, n, generation)
+            return
         self._transport.start(call, partial(self._call_done, run_id, n, generation))
 
     def _call_done(self, run_id: str, n: int, generation: int, result: CallAnswer | CallFailure) -> None:
@@ -411,16 +424,12 @@ class Shard:
         state.now = self._clock.now()
         state.gates, state.request_gate = old.gates, old.request_gate
         state.limits, state.keys_from = old.limits, old.keys_from
-        live, faults = self._dispatcher.live, self._dispatcher.faults
-        kept = {(key, call.generation) for key, call in live.items()}
+        kept = {(key, call.generation) for key, call in self._dispatcher.live.items()}
         kept |= {((c.run, c.n), c.generation) for c in commands if isinstance(c, CallEnded)}
         follow_ups = await recover(state, self._store, self.number, kept)
         self._state = state
         self._loads = self._new_loads()
-        paused = self._dispatcher.paused
-        self._dispatcher = Dispatcher(state, self._loads, self._builder, self._start_call)
-        self._dispatcher.live, self._dispatcher.paused = live, paused
-        self._dispatcher.faults = faults
+        self._dispatcher = self._dispatcher.successor(state, self._loads)
         for queue in state.queues.by_function.values():
             if queue.wants_window():
                 self._loads.window(queue)

@@ -72,7 +72,7 @@ class Memory:
     def add(self, run: Run) -> None:
         """Take in a run that was created or read."""
         self.runs[run.id] = run
-        self.memo_bytes += run.state_bytes if run.memos_resident else 0
+        self.memo_bytes += memos_size(run)
         for wait in run.waits.values():
             self._index(run.id, wait)
 
@@ -90,8 +90,7 @@ class Memory:
 
     def _remove(self, run: Run) -> None:
         del self.runs[run.id]
-        if run.memos_resident:
-            self.memo_bytes -= run.state_bytes
+        self.memo_bytes -= memos_size(run)
         for wait in run.waits.values():
             self._unindex(run.id, wait)
 
@@ -115,7 +114,7 @@ class Memory:
                 break
             if self._may_leave(run, oldest):
                 leaving.append(run)
-                freed += run.state_bytes if run.memos_resident else 0
+                freed += memos_size(run)
         for run in leaving:
             self._remove(run)
         if self.memo_bytes > MAX_MEMO_BYTES:
@@ -133,16 +132,18 @@ class Memory:
         for run in self.runs.values():
             if self.memo_bytes <= MAX_MEMO_BYTES:
                 return
-            if run.memos_resident and run.state_bytes and run.commit <= oldest:
+            size = memos_size(run) if run.commit <= oldest else 0
+            if size:
                 for step in run.steps.values():
                     step.memo = None
                 run.memos_resident = False
-                self.memo_bytes -= run.state_bytes
+                self.memo_bytes -= size
 
     def take_memos(self, run: Run, memos: dict[str, bytes]) -> None:
         """Take in step results that were read again."""
         if run.memos_resident:
             return
+        self.memo_bytes -= memos_size(run)
         for step_id, step in run.steps.items():
             if step.memo is None:
                 step.memo = memos[step_id]
@@ -208,6 +209,16 @@ class Memory:
             if batch > oldest:
                 break
             del self._taken[key]
+
+
+def memos_size(run: Run) -> int:
+    """Bytes of the run's step results that are in memory.
+
+    Results recorded after the others were dropped are there until they are on disk, and longer.
+    """
+    if run.memos_resident:
+        return run.state_bytes
+    return sum(step.size for step in run.steps.values() if step.memo is not None)
 
 
 def run_from_rows(stored: StoredRun) -> Run:
