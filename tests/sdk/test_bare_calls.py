@@ -145,9 +145,6 @@ def test_state_that_is_too_large_is_left_out_and_can_be_fetched(scripted: Make, 
     assert [event["data"] for event in batch.json()] == [{"small": True}]
 
 
-@pytest.mark.xfail(
-    reason="the first event stands in a call twice, but is counted once when its size is judged"
-)
 def test_no_call_is_larger_than_four_mebibytes(scripted: Make) -> None:
     fn = scripted([ops(ran("a", "x" * 1_500_000)), Answer(200, "end")])
     assert fn.run(timeout=30, filler="x" * 1_500_000)["output"] == "end"

@@ -43,8 +43,15 @@ def read_queue_item_id(text: str) -> tuple[str, int] | None:
 
 
 def uses_api(run: Run, settings: Settings) -> bool:
-    """Whether the run's steps are too large to travel in the call; the SDK then fetches them."""
-    return run.state_bytes + sum(len(event) for event in run.events) > settings.inline_state_bytes
+    """Whether the run's steps are too large to travel in the call; the SDK then fetches them.
+
+    The first event stands in a call twice: alone, and among all events.
+    """
+    return run.state_bytes + _event_bytes(run) > settings.inline_state_bytes
+
+
+def _event_bytes(run: Run) -> int:
+    return len(run.events[0]) + sum(len(event) for event in run.events)
 
 
 class CallBuilder:
@@ -128,7 +135,7 @@ class CallBuilder:
             stack,
             api,
             events[0],
-            events[0] if len(events) == 1 else b",".join(events),
+            b"" if use_api and _event_bytes(run) > self._settings.inline_state_bytes else b",".join(events),
             steps,
             api,
             run.version,
