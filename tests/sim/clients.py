@@ -1,0 +1,185 @@
+"""Who uses the server: senders of events, people who cancel runs, apps that register anew."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from random import Random
+from typing import TYPE_CHECKING
+
+from perdure.core.expressions import compile_expression
+from perdure.errors import RequestError
+from perdure.protocol.events import EventReader
+from perdure.protocol.ids import Seed, function_uuid
+from perdure.protocol.registration import Registration, read_registration
+from perdure.shard.commands import CancelRun, ReceiveEvents, RegisterApp, SendSignal
+from tests.sim.commits import ENDED
+from tests.sim.programs import SIGNALS, STARTING, WAITED, Program
+from tests.sim.server import ConnectionLost, Refused
+
+if TYPE_CHECKING:
+    from tests.sim.world import World
+
+TRIES = 8
+CALM_TRIES = 200
+
+
+class Clients:
+    """Everybody outside; `busy` counts who still wants something."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._random = Random(f"clients {world.scenario.seed}")
+        self.busy = 0
+        self.given_up = 0
+
+    # Events
+
+    async def work(self) -> None:
+        """Send events, signals and cancellations, spread over the time that is not calm."""
+        scenario, random = self._world.scenario, self._random
+        span = scenario.minutes * 60
+        moments = sorted(random.uniform(0, span) for _ in range(scenario.events * 2))
+        at = 0.0
+        for moment in moments:
+            await asyncio.sleep(moment - at)
+            at = moment
+            kind = random.random()
+            if kind < 0.45:
+                self._go(self.send(self._events(STARTING)))
+            elif kind < 0.8:
+                self._go(self.send(self._events(WAITED)))
+            elif kind < 0.9:
+                self._go(self._signal())
+            else:
+                self._go(self._cancel())
+
+    def _go(self, work: object) -> None:
+        async def counted() -> None:
+            self.busy += 1
+            try:
+                await work  # type: ignore[misc]
+            finally:
+                self.busy -= 1
+
+        self._world.spawn(counted())
+
+    def _events(self, names: tuple[str, ...]) -> list[dict[str, object]]:
+        random = self._random
+        events = []
+        for _ in range(random.choice((1, 1, 1, 2, 5))):
+            event: dict[str, object] = {"name": random.choice(names), "data": {}}
+            event["data"] = {"k": random.choice((1, 2, "1", "x")), "n": random.randint(0, 8)}
+            if random.random() < 0.3:
+                event["id"] = f"id-{random.randint(0, 3)}"
+            if random.random() < 0.1:
+                event["ts"] = self._world.clock.now() + random.choice((-60_000, 2_000, 200_000))
+            events.append(event)
+        return events
+
+    def _seed(self) -> Seed:
+        skew = self._random.choice((0, 0, -600_000, 600_000))
+        return Seed(self._world.clock.now() + skew, self._random.randbytes(10))
+
+    async def send(self, events: list[dict[str, object]], seed: Seed | None = None) -> None:
+        """Send events as an SDK does: the same request again, with the same seed, until it is answered."""
+        world = self._world
+        seed = seed or self._seed()
+        body = json.dumps(events).encode()
+        for attempt in range(CALM_TRIES):
+            reader = EventReader(seed, world.clock.now(), world.entropy, "application/json")
+            reader.feed(body)
+            reader.finish()
+            assert reader.error is None
+            for event in reader.events:
+                world.checks.commits.submitted.setdefault(event.internal_id, world.checks.commits.number)
+            try:
+                await world.server.submit(ReceiveEvents(events=reader.events, received_at=world.clock.now()))
+                if not world.chaos.loses_answer():
+                    return
+                world.trace.note("client: an acknowledgement is lost")
+            except (Refused, ConnectionLost, RequestError) as error:
+                world.trace.note(f"client: events are not taken: {error!r}")
+            if attempt >= TRIES and not world.calm:
+                self.given_up += 1
+                return
+            await asyncio.sleep(0.1 * 2 ** min(attempt, 6))
+
+    async def send_from_app(self, event: dict[str, object], name: str) -> None:
+        """The code of a step sends an event; a second run of that code sends another."""
+        self._world.trace.note(f"app: sends {event['name']} ({name})")
+        await self.send([event])
+
+    # Management
+
+    async def _signal(self) -> None:
+        data = json.dumps({"at": self._random.randint(0, 99)}).encode()
+        await self._once(SendSignal(signal=self._random.choice(SIGNALS), data=data))
+
+    async def _cancel(self) -> None:
+        runs = [row.id for row in self._world.disk.shard(0).runs.values() if row.status not in ENDED]
+        if runs:
+            run = self._random.choice(runs)
+            self._world.trace.note("client: cancels", run)
+            await self._once(CancelRun(run=run))
+
+    async def _once(self, command: CancelRun | SendSignal) -> None:
+        try:
+            await self._world.server.submit(command)
+        except (Refused, ConnectionLost, RequestError) as error:
+            self._world.trace.note(f"client: {type(command).__name__} failed: {error!r}")
+
+    # Registration
+
+    async def register(self, without: frozenset[str] = frozenset()) -> None:
+        """Register the app, without some functions, until it is taken."""
+        while True:
+            command = RegisterApp(registration=self._registration(without))
+            try:
+                await self._world.server.submit(command)
+                return
+            except (Refused, ConnectionLost, RequestError) as error:
+                self._world.trace.note(f"client: registration failed: {error!r}")
+                await asyncio.sleep(0.5)
+
+    async def resync(self) -> None:
+        """The app is deployed anew, and some functions are gone for a while."""
+        gone = frozenset(p.slug for p in self._world.programs if self._random.random() < 0.3)
+        self._world.trace.note(f"client: registers without {sorted(gone)}")
+        await self.register(gone)
+
+    async def restore(self) -> None:
+        """All functions are there again."""
+        await self.register()
+
+    def _registration(self, without: frozenset[str]) -> Registration:
+        functions = [_config(p) for p in self._world.programs if p.slug not in without]
+        body = {
+            "appName": "app",
+            "url": "http://app.sim/api/inngest",
+            "sdk": "js:v4.24.0",
+            "functions": functions,
+        }
+        return read_registration(
+            json.dumps(body).encode(),
+            check_expression=lambda text: void(compile_expression(text)),
+            check_cron=lambda _: None,
+        )
+
+    def function_id(self, slug: str) -> str:
+        """The id of a function."""
+        return function_uuid("app", slug)
+
+
+def void(_: object) -> None:
+    """Nothing."""
+
+
+def _config(program: Program) -> dict[str, object]:
+    runtime = {"type": "http", "url": f"http://app.sim/api/inngest?fnId={program.slug}&stepId=step"}
+    triggers = [
+        {"event": event} | ({"expression": condition} if condition else {})
+        for event, condition in program.triggers
+    ]
+    step = {"id": "step", "name": "step", "runtime": runtime, "retries": {"attempts": program.retries}}
+    return {"id": program.slug, "name": program.slug, "triggers": triggers, "steps": {"step": step}}

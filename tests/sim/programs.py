@@ -1,0 +1,259 @@
+"""The functions of the simulated apps: small trees of steps, drawn at random.
+
+A program is a list of nodes, which are done one after the other. What a step does when its code runs is written in
+the node, and depends on nothing but the attempt; so both the simulated SDK and the oracle can read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+from perdure.protocol.ids import hash_step_id
+
+WAITED = ("w/red", "w/blue")
+"""Events that waits are for. Nothing starts at them, so they can be sent in numbers."""
+STARTING = ("go/one", "go/two", "go/three")
+"""Events that start functions."""
+SIGNALS = ("bell", "horn")
+
+
+@dataclass(frozen=True)
+class Step:
+    """`step.run`. The code throws in its first `fails` attempts, then returns.
+
+    `throws` says how: `step` (the SDK answers 206 with a StepError) or `function` (500, as when a Python step
+    raises). `final` errors ask for no retry. The code may send an event.
+    """
+
+    id: str
+    fails: int = 0
+    throws: str = "step"
+    final: bool = False
+    retry_after: int | None = None
+    sends: str = ""
+    work_ms: int = 5
+    caught: bool = True
+    """Whether the function goes on when the step has failed for good."""
+
+
+@dataclass(frozen=True)
+class Sleep:
+    id: str
+    ms: int
+    absolute: bool = False
+
+
+@dataclass(frozen=True)
+class Wait:
+    """`step.waitForEvent`; `condition` is one of `CONDITIONS`."""
+
+    id: str
+    event: str
+    timeout_ms: int
+    condition: str = ""
+
+
+@dataclass(frozen=True)
+class Invoke:
+    id: str
+    function: str
+    timeout_ms: int | None = None
+    caught: bool = True
+
+
+@dataclass(frozen=True)
+class Signal:
+    id: str
+    signal: str
+    timeout_ms: int
+    replace: bool = True
+    absolute: bool = False
+
+
+@dataclass(frozen=True)
+class Fetch:
+    id: str
+    host: str
+    caught: bool = True
+
+
+@dataclass(frozen=True)
+class Parallel:
+    branches: tuple[tuple[Node, ...], ...]
+    race: bool = False
+
+
+@dataclass(frozen=True)
+class Flaky:
+    """The function itself throws here while the attempt is below `until`."""
+
+    until: int
+    final: bool = False
+
+
+Node = Step | Sleep | Wait | Invoke | Signal | Fetch | Parallel | Flaky
+Awaited = Step | Sleep | Wait | Invoke | Signal | Fetch
+
+CONDITIONS = {
+    "": lambda event, other: True,
+    "async.data.k == event.data.k": lambda event, other: _k(other) is not None and _k(other) == _k(event),
+    "event.data.k == async.data.k && async.data.n > 3": lambda event, other: (
+        _k(other) is not None and _k(other) == _k(event) and (other["data"].get("n") or 0) > 3
+    ),
+    "async.data.n >= event.data.n": lambda event, other: (
+        "n" in other["data"] and "n" in event["data"] and other["data"]["n"] >= event["data"]["n"]
+    ),
+}
+"""Conditions of waits, and what they mean for a trigger event and another one."""
+
+
+def _k(event: dict) -> object:
+    return event["data"].get("k")
+
+
+def hashed(node: Awaited) -> str:
+    """The node's id on the wire."""
+    return hash_step_id(node.id)
+
+
+@dataclass(frozen=True)
+class Program:
+    """A function of an app."""
+
+    slug: str
+    triggers: tuple[tuple[str, str | None], ...]
+    retries: int
+    nodes: tuple[Node, ...]
+    checkpoints: bool = False
+    """Whether its SDK posts steps during the call."""
+    version: int = 2
+    """Request version of its SDK."""
+    steps: dict[str, Awaited] = field(default_factory=dict, compare=False)
+
+    @property
+    def attempts(self) -> int:
+        return self.retries + 1
+
+
+def awaited(nodes: Sequence[Node]) -> Iterator[Awaited]:
+    """All steps of a program, of branches too."""
+    for node in nodes:
+        if isinstance(node, Parallel):
+            for branch in node.branches:
+                yield from awaited(branch)
+        elif not isinstance(node, Flaky):
+            yield node
+
+
+class Author:
+    """Writes programs. `depth` of invocation keeps functions from calling one another in circles."""
+
+    def __init__(self, random: Random, app: str) -> None:
+        self._random = random
+        self._app = app
+        self._steps = 0
+        self._signals = True
+
+    def programs(self, count: int) -> list[Program]:
+        """So many functions that start by events, callees for them, and handlers of ends."""
+        random = self._random
+        callees = [self._program(f"callee-{n}", (), ()) for n in range(2)]
+        slugs = tuple(program.slug for program in callees)
+        mains = []
+        for n in range(count):
+            triggers: list[tuple[str, str | None]] = [(random.choice(STARTING), None)]
+            if random.random() < 0.3:
+                triggers.append((random.choice(STARTING), "event.data.n > 4"))
+            if triggers[0] == triggers[-1]:
+                triggers = triggers[:1]
+            mains.append(self._program(f"main-{n}", tuple(dict.fromkeys(triggers)), slugs))
+        watched = random.choice(mains).slug
+        failed = f"event.data.function_id == '{watched}'"
+        handlers = [self._small("on-failure", (("inngest/function.failed", failed),))]
+        if random.random() < 0.5:
+            handlers.append(self._small("on-finish", (("inngest/function.finished", None),)))
+        return callees + mains + handlers
+
+    def _program(self, name: str, triggers: tuple, callees: tuple[str, ...]) -> Program:
+        random = self._random
+        self._signals = not name.startswith("callee")
+        nodes = tuple(self._node(callees, deep=False) for _ in range(random.randint(0, 5)))
+        if random.random() < 0.15:
+            nodes += (Flaky(random.choice((1, 99)), final=random.random() < 0.3),)
+        return self._made(
+            name,
+            triggers,
+            nodes,
+            retries=random.choice((0, 1, 2, 3, 3)),
+            checkpoints=random.random() < 0.3,
+            version=random.choice((2, 2, 2, 1)),
+        )
+
+    def _small(self, name: str, triggers: tuple) -> Program:
+        return self._made(name, triggers, (self._step(),), retries=5, checkpoints=False, version=2)
+
+    def _made(self, name: str, triggers: tuple, nodes: tuple, **rest: object) -> Program:
+        program = Program(f"{self._app}-{name}", triggers, nodes=nodes, **rest)  # type: ignore[arg-type]
+        program.steps.update({hashed(node): node for node in awaited(nodes)})
+        return program
+
+    def _id(self) -> str:
+        self._steps += 1
+        return f"s{self._steps}"
+
+    def _node(self, callees: tuple[str, ...], deep: bool) -> Node:
+        random = self._random
+        kind = random.random()
+        if kind < 0.40:
+            return self._step()
+        if kind < 0.52:
+            return Sleep(
+                self._id(), random.choice((1_000, 20_000, 300_000, 3_600_000)), random.random() < 0.3
+            )
+        if kind < 0.66:
+            return Wait(
+                self._id(),
+                random.choice(WAITED),
+                random.choice((5_000, 120_000, 1_800_000)),
+                random.choice(tuple(CONDITIONS)),
+            )
+        if kind < 0.74 and callees:
+            return Invoke(
+                self._id(),
+                random.choice((*callees, *callees, f"{self._app}-missing")),
+                random.choice((None, 30_000, 900_000)),
+                random.random() < 0.7,
+            )
+        if kind < 0.80 and self._signals:
+            return Signal(
+                self._id(),
+                random.choice(SIGNALS),
+                random.choice((10_000, 600_000)),
+                random.random() < 0.8,
+                random.random() < 0.3,
+            )
+        if kind < 0.86:
+            return Fetch(self._id(), random.choice(("good", "bad", "flaky")), random.random() < 0.8)
+        if deep:
+            return self._step()
+        branches = tuple(
+            tuple(self._node(callees, deep=True) for _ in range(random.choice((1, 1, 2))))
+            for _ in range(random.randint(2, 4))
+        )
+        return Parallel(branches, random.random() < 0.4)
+
+    def _step(self) -> Step:
+        random = self._random
+        fails = random.choice((0, 0, 0, 0, 1, 2, 99))
+        return Step(
+            self._id(),
+            fails,
+            random.choice(("step", "step", "function")),
+            fails == 99 and random.random() < 0.5,
+            random.choice((None, None, 7)) if fails else None,
+            random.choice(("", "", "", *WAITED)),
+            random.choice((1, 5, 40, 400)),
+            random.random() < 0.7,
+        )

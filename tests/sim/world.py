@@ -1,0 +1,175 @@
+"""One history: a server, a disk, a network, an app and its clients, and everything that goes wrong with them.
+
+For a while things happen and faults are let loose. Then the faults stop, and time goes on until nothing is left to
+do; by then everything that was accepted must have come to its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from perdure.errors import RequestError
+from perdure.protocol.ops import read_ops
+from perdure.shard.calls import read_queue_item_id
+from perdure.shard.commands import Checkpoint
+from tests.sim import final
+from tests.sim.app import App
+from tests.sim.chaos import Chaos
+from tests.sim.checks import Checks, Failure
+from tests.sim.clients import Clients
+from tests.sim.disk import Crashed, Disk
+from tests.sim.programs import Author
+from tests.sim.scenario import Scenario, applied
+from tests.sim.server import ConnectionLost, Refused, Server
+from tests.sim.trace import Trace
+from tests.sim.virtual_time import SimClock, StoodStill, VirtualLoop, run_virtually
+
+CALM_HOURS = 30
+"""After the faults, everything ends within so many hours of virtual time: waits and backoffs are far shorter."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a history."""
+
+    scenario: Scenario
+    failure: Failure | None
+    trace: Trace
+    runs: int
+    batches: int
+    calls: int
+    lives: int
+
+
+class World:
+    """Everything in a history, by name."""
+
+    def __init__(self, scenario: Scenario, loop: VirtualLoop) -> None:
+        self.scenario = scenario
+        self.clock = SimClock(loop)
+        self.trace = Trace(loop.time)
+        self.programs = Author(Random(f"programs {scenario.seed}"), "app").programs(scenario.functions)
+        self.checks = Checks(self.trace, self.programs, scenario.settings.dedupe_ms)
+        self.checks.calls.hard_limit = scenario.limits.hard_limit
+        self.checks.calls.requests = scenario.limits.requests
+        self.calm = False
+        self.disk = Disk(scenario, Random(f"disk {scenario.seed}"), self.checks, self.trace)
+        self.app = App("app", self.programs, self.clock, self.trace)
+        self.app.post = self._post
+        self.server = Server(self)
+        self.clients = Clients(self)
+        self.chaos = Chaos(self)
+        self.app.send_event = self.clients.send_from_app
+        self.disk.crash = self.server.crash
+        self._entropy = Random(f"entropy {scenario.seed}")
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._over = loop.create_future()
+        self.checks.on_failure = self._stop
+
+    def entropy(self, count: int) -> bytes:
+        """Random bytes for the server."""
+        return self._entropy.randbytes(count)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Something that goes on by itself."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._spawned_ended)
+        return task
+
+    def _spawned_ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, Crashed) and not self._over.done():
+            self._over.set_exception(error)
+
+    def _stop(self) -> None:
+        if not self._over.done():
+            self._over.set_result(None)
+
+    async def _post(self, run: str, queue_item: str, generation: int, ops: list[dict[str, object]]) -> int:
+        """A checkpoint of the app reaches the server."""
+        import json
+
+        item = read_queue_item_id(queue_item)
+        assert item is not None
+        command = Checkpoint(
+            run=run, n=item[1], generation=generation, ops=read_ops(json.dumps(ops).encode())
+        )
+        try:
+            await self.server.submit(command)
+        except (Refused, ConnectionLost):
+            return 0
+        except RequestError as error:
+            self.trace.note(f"app: a checkpoint of {item[1]}/{generation} is refused: {error.message}", run)
+            return error.status
+        return 0 if self.chaos.loses_answer() else 200
+
+    async def history(self) -> None:
+        """From the first start of the server to the end of everything."""
+        story = self.spawn(self._story())
+        await asyncio.wait((story, self._over), return_when=asyncio.FIRST_COMPLETED)
+        if self._over.done():
+            self._over.result()
+        else:
+            story.result()
+
+    async def _story(self) -> None:
+        await self.server.start()
+        await self.clients.register()
+        work = [self.spawn(self.clients.work()), self.spawn(self.chaos.rage())]
+        await asyncio.sleep(self.scenario.minutes * 60)
+        await self.chaos.calm_down()
+        for task in work:
+            await task
+        for _ in range(CALM_HOURS * 60):
+            if self._quiet():
+                break
+            await asyncio.sleep(60)
+        await self.clients.send([{"name": "nothing/listens", "data": {}}])
+        await asyncio.sleep(10)
+        final.check(self)
+
+    def _quiet(self) -> bool:
+        tables = self.disk.shard(0)
+        return not (
+            tables.items
+            or tables.outbox
+            or self.checks.calls.live
+            or self.clients.busy
+            or self.server.process is None
+        )
+
+
+def simulate(scenario: Scenario) -> Outcome:
+    """Let a history happen."""
+    loop = VirtualLoop()
+    loop.set_exception_handler(lambda _loop, _context: None)
+    with applied(scenario.limits):
+        world: World | None = None
+
+        async def main() -> None:
+            nonlocal world
+            world = World(scenario, loop)
+            await world.history()
+
+        try:
+            run_virtually(main(), loop)
+        except StoodStill as error:
+            assert world is not None
+            world.checks.fail("progress", str(error))
+        assert world is not None
+    tables = world.disk.shard(0)
+    return Outcome(
+        scenario,
+        world.checks.failure,
+        world.trace,
+        len(tables.runs),
+        world.checks.commits.number,
+        len(world.checks.calls.left),
+        world.server.lives,
+    )
