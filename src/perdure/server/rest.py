@@ -47,25 +47,25 @@ Endpoint = Callable[[Server, Request], Awaitable[Response]]
 def rest_routes(server: Server) -> list[Route]:
     """The routes of this module."""
 
-    def route(path: str, endpoint: Endpoint, method: str = "GET") -> Route:
+    def route(path: str, **endpoints: Endpoint) -> Route:
         async def handle(request: Request) -> Response:
-            return await endpoint(server, request)
+            method = "GET" if request.method == "HEAD" else request.method
+            return await endpoints[method](server, request)
 
-        return Route(path, handle, methods=[method])
+        return Route(path, handle, methods=list(endpoints))
 
     return [
-        route("/v0/runs/{run_id}/batch", batch),
-        route("/v0/runs/{run_id}/actions", actions),
-        route("/v0/runs/{run_id}", cancel_v0, "DELETE"),
-        route("/v1/events", list_events),
-        route("/v1/events/{event_id}", show_event),
-        route("/v1/events/{event_id}/runs", runs_of_event),
-        route("/v1/runs/{run_id}", show_run),
-        route("/v1/runs/{run_id}", cancel_v1, "DELETE"),
-        route("/v1/runs/{run_id}/jobs", jobs),
-        route("/v1/runs/{run_id}/history", history),
-        route("/v1/signals", send_signal, "POST"),
-        route("/v1/apps/{app_name:path}/functions", functions_of_app),
+        route("/v0/runs/{run_id}/batch", GET=batch),
+        route("/v0/runs/{run_id}/actions", GET=actions),
+        route("/v0/runs/{run_id}", DELETE=cancel_v0),
+        route("/v1/events", GET=list_events),
+        route("/v1/events/{event_id}", GET=show_event),
+        route("/v1/events/{event_id}/runs", GET=runs_of_event),
+        route("/v1/runs/{run_id}", GET=show_run, DELETE=cancel_v1),
+        route("/v1/runs/{run_id}/jobs", GET=jobs),
+        route("/v1/runs/{run_id}/history", GET=history),
+        route("/v1/signals", POST=send_signal),
+        route("/v1/apps/{app_name:path}/functions", GET=functions_of_app),
     ]
 
 

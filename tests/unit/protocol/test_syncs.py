@@ -33,6 +33,21 @@ def test_an_app_that_registers_in_its_answer():
     assert (got.kind, got.body, got.error) == ("in_band", b'{"app_id":"x"}', "")
 
 
+@pytest.mark.parametrize(
+    ("why", "told"),
+    [
+        ("connection refused", "cannot be reached: connection refused. Start the app"),
+        ("connection refused.", "cannot be reached: connection refused. Start the app"),
+        ("is the app running?", "cannot be reached: is the app running? Start the app"),
+        ("is the app running?.", "cannot be reached: is the app running? Start the app"),
+    ],
+)
+def test_an_app_that_cannot_be_reached_is_told_of_in_whole_sentences(why, told):
+    got = interpret_sync_answer(CallFailure("unreachable", why), URL)
+    assert got.error == "unreachable"
+    assert told in got.message
+
+
 def test_a_javascript_app_hides_that_it_was_refused():
     got = outcome(200, {"message": "Expected server kind dev, got cloud", "modified": False})
     assert (got.error, got.refused) == ("", "Expected server kind dev, got cloud")
