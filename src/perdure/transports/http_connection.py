@@ -1,11 +1,7 @@
-"""One connection to an app over plain HTTP/1.1: a request goes out, the answer is parsed as it comes.
+"""One connection to an app over plain HTTP/1.1: a request goes out, the answer comes back.
 
 Callback style, without a task for each call: this is the path of every step, and a task costs as much as all the rest.
-Parsing is llhttp's, in its strict mode. What is decided here is when an answer may be believed and when a connection
-may carry another request, because a mistake in either gives a caller the answer to somebody else's question:
 
-* An answer counts when its framing says that it is whole: Content-Length reached, last chunk seen, or, for an answer
-  without either, an orderly end of the stream. Anything else is `http_unreachable`.
 * A connection is kept only if nothing went wrong, both sides want to keep it, the request had left completely and not
   a byte came after the answer. Bytes or an end that arrive while it is idle close it at once.
 * A request is never repeated here. Once its bytes may have reached the app the app may have acted on them, and only
@@ -17,23 +13,13 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
-from typing import Any, Protocol, cast
-
-import httptools
+from typing import Protocol, cast
 
 from perdure.protocol.calls import CallFailure
-from perdure.transports.http_body import BodyReader
+from perdure.transports.http_answer import AnswerReader
 from perdure.transports.http_budget import ReadBudget
 
-MAX_HEADER_BYTES = 64 * 1024
-"""Most bytes of headers, trailers included, that an answer may have. Of what cannot be counted before it is whole (a
-single header, a chunk extension) it is noticed one read later at most."""
-
 _LARGE_BODY = 64 * 1024
-_INFORMATIONAL_COST = 512
-_TLS_ALERT = b"\x15\x03"
-_MAX_KNOWN_NAMES = 1000
-_header_names: dict[bytes, str] = {}
 _PEER_WATCH = select.POLLIN | getattr(select, "POLLRDHUP", 0) if hasattr(select, "poll") else 0
 
 
@@ -73,22 +59,11 @@ class HttpConnection(asyncio.Protocol):
     __slots__ = (
         "_abandoned",
         "_answer",
-        "_answer_headers",
-        "_body",
         "_budget",
-        "_fault",
-        "_header_bytes",
-        "_headers",
-        "_last",
-        "_no_body",
         "_owner",
-        "_parser",
         "_peer",
         "_receiver",
-        "_status",
         "_transport",
-        "_unparsed",
-        "_until_end",
         "held",
         "idle",
         "idle_limit",
@@ -106,11 +81,10 @@ class HttpConnection(asyncio.Protocol):
         self._abandoned = False
         self._owner = owner
         self._budget = budget
+        self._answer = AnswerReader(who)
         self._transport: asyncio.Transport | None = None
         self._peer: select.poll | None = None
-        self._parser: Any = httptools.HttpResponseParser(self)
         self._receiver: Receiver | None = None
-        self._reset(False, 0)
 
     # ------------------------------------------------------------------ sending
 
@@ -119,7 +93,7 @@ class HttpConnection(asyncio.Protocol):
         transport = self._transport
         assert transport is not None
         self._receiver = receiver
-        self._reset(no_body, max_answer)
+        self._answer.expect(no_body=no_body, max_answer=max_answer)
         if len(body) > _LARGE_BODY:
             transport.writelines((head, body))
         else:
@@ -160,19 +134,6 @@ class HttpConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _reset(self, no_body: bool, max_answer: int) -> None:
-        self._no_body = no_body
-        self._body = BodyReader(self.who, max_answer)
-        self._headers: dict[str, str] = {}
-        self._answer_headers: dict[str, str] | None = None
-        self._answer: bytes | None = None
-        self._fault: CallFailure | None = None
-        self._status = 0
-        self._header_bytes = 0
-        self._unparsed = 0
-        self._until_end = False
-        self._last = False
-
     # ------------------------------------------------------------------ asyncio's callbacks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -183,48 +144,29 @@ class HttpConnection(asyncio.Protocol):
             self._owner.opened(self)
 
     def data_received(self, data: bytes) -> None:
+        answer = self._answer
         if self._receiver is None:
             self.close()
-            return
-        self._unparsed += len(data)
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._fault = self._unreachable("switched to another protocol instead of answering")
-        except httptools.HttpParserError as error:
-            self._last = True
-            if self._answer is None:
-                self._fault = self._fault or self._not_http(data, error)
-        if self._header_bytes > MAX_HEADER_BYTES or (
-            self._unparsed > MAX_HEADER_BYTES and self._answer is None
-        ):
-            what = f"sent more than {MAX_HEADER_BYTES} bytes of headers in its answer"
-            self._fault = self._fault or self._unreachable(what)
-        if self._fault is not None:
-            self._fail(self._fault)
-        elif self._answer is not None:
+        elif answer.feed(data):
             self._finish()
-        elif self._body.size:
-            self._budget.hold(self, self._body.size)
+        elif answer.size:
+            self._budget.hold(self, answer.size)
 
     def eof_received(self) -> bool | None:
-        if self._receiver is not None and self._until_end:
-            self._last = True
-            self._complete()
-            if self._fault is None:
-                self._finish()
-                return None
-        if self._receiver is not None:
-            self._fail(self._fault or self._cut_short())
-        else:
+        if self._receiver is None:
             self.close()
+        else:
+            self._answer.end(orderly=True)
+            self._finish()
         return None
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         if self._receiver is not None:
-            self._fail(self._cut_short())
+            self._answer.end(orderly=False)
+            self._finish()
         self.close()
-        self._transport = self._parser = None
+        self._transport = None
+        self._answer.forget()
         self._owner.lost(self)
 
     def pause(self) -> None:
@@ -237,115 +179,25 @@ class HttpConnection(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
-    # ------------------------------------------------------------------ the parser's callbacks
-
-    def on_message_begin(self) -> None:
-        if self._answer is not None:
-            self._last = True
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._header_bytes += len(name) + len(value)
-        try:
-            text = value.decode()
-        except UnicodeDecodeError:
-            text = value.decode("latin-1")
-        self._headers[_header_names.get(name) or _learn_name(name)] = text
-
-    def on_headers_complete(self) -> None:
-        status = self._parser.get_status_code()
-        if status < 200 or self._answer is not None:
-            return
-        self._unparsed = 0
-        self._status = status
-        headers = self._answer_headers = self._headers
-        self._headers = {}
-        if self._no_body or status in (204, 304):
-            if self._no_body:
-                # The parser does not know that a HEAD was sent and would wait for the body.
-                self._last = True
-                self._answer = b""
-            return
-        if headers:
-            self._body.expect(headers)
-            self._fault = self._body.fault
-        coding = headers.get("transfer-encoding")
-        if coding is None:
-            self._until_end = "content-length" not in headers
-        elif coding.strip().lower() != "chunked":
-            self._fault = self._unreachable(f"answered with the transfer coding {coding[:40]!r}")
-
-    def on_body(self, data: bytes) -> None:
-        if self._answer is not None:
-            return
-        self._unparsed = 0
-        self._body.add(data)
-        if self._body.fault is not None:
-            self._fault = self._body.fault
-
-    def on_message_complete(self) -> None:
-        if self._answer is not None:
-            self._last = True
-        elif self._answer_headers is None:
-            self._headers = {}
-            self._header_bytes += _INFORMATIONAL_COST
-        else:
-            # Asked here: the parser forgets the answer's framing right after this callback.
-            self._last = not self._parser.should_keep_alive()
-            self._complete()
-
-    # ------------------------------------------------------------------ ends
-
-    def _complete(self) -> None:
-        self._answer = self._body.finish()
-        self._fault = self._fault or self._body.fault
-
     def _finish(self) -> None:
-        receiver, answer, headers, status = self._receiver, self._answer, self._answer_headers, self._status
+        """Tell how the exchange ended, after letting go of the connection: the next call may want it at once."""
+        receiver, answer = self._receiver, self._answer
         assert receiver is not None
-        assert answer is not None
-        assert headers is not None
+        status, headers, body, fault = answer.status, answer.headers, answer.body, answer.fault
         if self.held:
             self._budget.free(self)
-        if not self._last and self._may_stay(headers):
+        if fault is None and not answer.last and self._all_sent():
             self._receiver = None
+            self.keep_alive = None if headers is None else headers.get("keep-alive")
             self._owner.freed(self)
         else:
             self.close()
-        receiver.answered(status, headers, answer)
+        if fault is not None:
+            receiver.failed(fault)
+        else:
+            assert headers is not None
+            assert body is not None
+            receiver.answered(status, headers, body)
 
-    def _may_stay(self, headers: dict[str, str]) -> bool:
-        transport = self._transport
-        if transport is None or transport.get_write_buffer_size():
-            return False
-        self.keep_alive = headers.get("keep-alive")
-        return True
-
-    def _fail(self, failure: CallFailure) -> None:
-        receiver = self._receiver
-        self.close()
-        if receiver is not None:
-            receiver.failed(failure)
-
-    def _unreachable(self, what: str) -> CallFailure:
-        return CallFailure("http_unreachable", f"{self.who} {what}.")
-
-    def _not_http(self, data: bytes, error: Exception) -> CallFailure:
-        if self._answer_headers is not None:
-            return self._unreachable(f"broke off its answer with something that is not HTTP ({error})")
-        if data.startswith(_TLS_ALERT):
-            return self._unreachable("speaks TLS: its address should begin with https://")
-        return self._unreachable(f"answered with something that is not HTTP ({error})")
-
-    def _cut_short(self) -> CallFailure:
-        if self._answer_headers is None:
-            return self._unreachable("closed the connection before it answered")
-        return self._unreachable(
-            f"closed the connection after {self._body.size} bytes of an unfinished answer"
-        )
-
-
-def _learn_name(name: bytes) -> str:
-    lower = name.decode("latin-1").lower()
-    if len(_header_names) < _MAX_KNOWN_NAMES:
-        _header_names[name] = lower
-    return lower
+    def _all_sent(self) -> bool:
+        return self._transport is not None and not self._transport.get_write_buffer_size()

@@ -12,10 +12,10 @@ import ssl
 from typing import Any
 
 from perdure.protocol.calls import Call, CallFailure
+from perdure.transports.http_answer import MAX_HEADER_BYTES
 from perdure.transports.http_body import BodyReader
 from perdure.transports.http_budget import ReadBudget
 from perdure.transports.http_connect import describe_connect_error, open_socket
-from perdure.transports.http_connection import MAX_HEADER_BYTES
 from perdure.transports.http_request import name_host, sendable_headers
 
 _MAX_HEADERS = 1000
@@ -59,6 +59,7 @@ class LibraryClient:
         self._max_idle = max_idle
         self._opening = asyncio.Lock()
         self._session: Any = None
+        self._trust: ssl.SSLContext | bool | None = None
         self._aiohttp: Any = None
 
     async def fetch(self, call: Call, url: str) -> Fetched | CallFailure:
@@ -72,7 +73,7 @@ class LibraryClient:
             headers = sendable_headers(call, self._user_agent)
         except ValueError as error:
             return CallFailure("http_unreachable", str(error))
-        await self._open()
+        await self._open(secure=url[:6].lower() == "https:")
         try:
             return await self._exchange(call, url, who, headers)
         except (self._aiohttp.ClientError, OSError, ValueError, TypeError) as error:
@@ -83,22 +84,21 @@ class LibraryClient:
         if self._session is not None:
             await self._session.close()
 
-    async def _open(self) -> None:
+    async def _open(self, *, secure: bool) -> None:
         async with self._opening:
+            loop = asyncio.get_running_loop()
             if self._session is None:
-                loop = asyncio.get_running_loop()
                 self._aiohttp = await loop.run_in_executor(None, importlib.import_module, "aiohttp")
+                self._session = self._new_session()
+            if secure and self._trust is None:
                 # Reading the system's certificates takes tens of milliseconds.
-                trust = await loop.run_in_executor(None, ssl.create_default_context)
-                self._session = self._new_session(trust if self._tls_verify else False)
+                context = await loop.run_in_executor(None, ssl.create_default_context)
+                self._trust = context if self._tls_verify else False
 
-    def _new_session(self, trust: ssl.SSLContext | bool) -> Any:
+    def _new_session(self) -> Any:
         aiohttp = self._aiohttp
         connector = aiohttp.TCPConnector(
-            ssl=trust,
-            limit=0,
-            keepalive_timeout=self._max_idle,
-            socket_factory=open_socket,
+            limit=0, keepalive_timeout=self._max_idle, socket_factory=open_socket
         )
         return aiohttp.ClientSession(
             connector=connector,
@@ -118,7 +118,12 @@ class LibraryClient:
         # What is fit for the wire goes as it is; only addresses with other characters are quoted.
         address = yarl.URL(url, encoded=url.isascii() and url.isprintable() and " " not in url)
         request = self._session.request(
-            call.method, address, data=call.body or None, headers=headers, allow_redirects=False
+            call.method,
+            address,
+            data=call.body or None,
+            headers=headers,
+            allow_redirects=False,
+            ssl=True if self._trust is None else self._trust,
         )
         async with request as response:
             return await self._read(call, response, who)

@@ -119,3 +119,10 @@ def chunked(*chunks: bytes) -> bytes:
     """A well-formed answer in chunks."""
     parts = [b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks]
     return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"".join(parts) + b"0\r\n\r\n"
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that happens on the loop, at most two seconds."""
+    async with asyncio.timeout(2):
+        while not condition():
+            await asyncio.sleep(0.002)

@@ -12,7 +12,7 @@ from perdure.protocol.calls import Call, CallAnswer, CallFailure
 from perdure.transports import HttpTransport
 from perdure.transports.http_connection import HttpConnection
 from tests.integration.transports.conftest import Serve
-from tests.integration.transports.raw_server import RawServer, Request, Wire, ok
+from tests.integration.transports.raw_server import RawServer, Request, Wire, ok, until
 
 STAGES = ["start", "connecting", "sent", "headers", "body"]
 SCHEMES = ["plain", "library"]
@@ -40,9 +40,7 @@ async def reach(server: RawServer, stage: str) -> None:
     if stage == "connecting":
         await asyncio.sleep(0)
     elif stage != "start":
-        async with asyncio.timeout(2):
-            while not server.requests:
-                await asyncio.sleep(0.002)
+        await until(lambda: bool(server.requests))
         await asyncio.sleep(0.01)
 
 
@@ -55,9 +53,7 @@ async def test_the_end_never_comes_within_start(
         transport.start(Call(url=url, body=b"", headers=(("a", "b"),)), ends.append)
         transport.start(Call(url=url, body=b"", headers=(("a", "\n"),)), ends.append)
     assert ends == []
-    async with asyncio.timeout(2):
-        while len(ends) < 8:
-            await asyncio.sleep(0.005)
+    await until(lambda: len(ends) == 8)
     assert sum(isinstance(end, CallAnswer) for end in ends) == 1
 
 
@@ -95,9 +91,8 @@ async def test_cancelling_in_the_moment_of_connecting(
 
     monkeypatch.setattr(transport.pool, "opened", cancel)
     handle = transport.start(Call(url=server.url(), body=b"{}"), ends.append)
+    await until(lambda: bool(ends))
     async with asyncio.timeout(2):
-        while not ends:
-            await asyncio.sleep(0.002)
         await transport.close()
     assert ends == [CallFailure("cancelled", f"The call to {server.who} was given up.")]
     assert (server.requests, transport.pool.connections) == ([], set())
@@ -122,11 +117,13 @@ async def test_cancelling_at_every_turn_of_the_loop(serve: Serve, ends: list[obj
 @pytest.mark.parametrize("way", SCHEMES)
 @pytest.mark.parametrize("stage", STAGES[2:])
 async def test_too_late(transport: HttpTransport, serve: Serve, stage: str, way: str) -> None:
+    # The library is loaded on first need; that is not the time measured here.
+    await transport.request(Call(url=address(await serve(ok()), way), body=b"{}"))
     server = await stuck_server(serve, stage)
     began = time.monotonic()
-    end = await transport.request(Call(url=address(server, way), body=b"{}", timeout=0.1))
-    assert end == CallFailure("timeout", f"{server.who} gave no complete answer within 0.1 s.")
-    assert 0.09 < time.monotonic() - began < 1
+    end = await transport.request(Call(url=address(server, way), body=b"{}", timeout=0.2))
+    assert end == CallFailure("timeout", f"{server.who} gave no complete answer within 0.2 s.")
+    assert 0.19 < time.monotonic() - began < 2
     await asyncio.wait_for(server.wires[0].closed.wait(), 1)
 
 
@@ -145,13 +142,15 @@ async def test_an_answer_that_only_trickles_is_too_late_too(transport: HttpTrans
 async def test_a_late_answer_is_not_given_to_the_next_call(transport: HttpTransport, serve: Serve) -> None:
     async def handler(request: Request, wire: Wire) -> None:
         if request.body == b"slow":
-            await asyncio.sleep(0.05)
+            await gate.wait()
         await wire.send(ok(request.body))
 
+    gate = asyncio.Event()
     server = await serve(handler)
     await transport.request(Call(url=server.url(), body=b"first"))
     late = await transport.request(Call(url=server.url(), body=b"slow", timeout=0.02))
     assert isinstance(late, CallFailure)
+    gate.set()
     end = await transport.request(Call(url=server.url(), body=b"next"))
     assert isinstance(end, CallAnswer)
     assert end.body == b"next"
@@ -200,7 +199,7 @@ async def test_a_defect_in_done_harms_no_other_call(serve: Serve) -> None:
         raise defect
 
     transport.start(Call(url=server.url(), body=b""), done)
-    await asyncio.sleep(0.05)
+    await until(lambda: bool(met))
     assert met == [defect]
     assert isinstance(await transport.request(Call(url=server.url(), body=b"")), CallAnswer)
     assert len(server.wires) == 1
@@ -223,7 +222,7 @@ async def test_a_defect_of_ours_still_ends_the_call(serve: Serve, monkeypatch: p
         assert isinstance(end, CallFailure)
         assert "met a defect" in end.message
     with monkeypatch.context() as patch:
-        patch.setattr("perdure.transports.http_connection.HttpConnection._finish", broken)
+        patch.setattr("perdure.transports.http_answer.AnswerReader.feed", broken)
         end = await transport.request(Call(url=server.url(), body=b""))
         assert isinstance(end, CallFailure)
     assert met == [defect, defect]

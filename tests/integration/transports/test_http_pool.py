@@ -14,7 +14,7 @@ import pytest
 from perdure.protocol.calls import Call, CallAnswer, CallFailure
 from perdure.transports import HttpTransport
 from tests.integration.transports.conftest import Serve
-from tests.integration.transports.raw_server import Request, Wire, ok
+from tests.integration.transports.raw_server import Request, Wire, ok, until
 
 
 async def ask(transport: HttpTransport, url: str) -> CallAnswer | CallFailure:
@@ -50,8 +50,7 @@ async def test_an_idle_connection_that_ends_is_dropped_at_once(
     server = await serve(handler)
     for count in (1, 2):
         assert isinstance(await ask(transport, server.url()), CallAnswer)
-        await asyncio.sleep(0.02)
-        assert transport.pool.connections == set()
+        await until(lambda: not transport.pool.connections)
         assert len(server.wires) == count
 
 
@@ -122,13 +121,12 @@ async def test_bytes_that_nobody_asked_for_are_no_answer(transport: HttpTranspor
         end = await ask(transport, server.url())
         assert isinstance(end, CallAnswer)
         assert end.body == b"{}"
-        await asyncio.sleep(0.03)
-        assert transport.pool.connections == set()
+        await until(lambda: not transport.pool.connections)
         assert len(server.wires) == count
 
 
 async def test_idle_connections_grow_old() -> None:
-    transport = HttpTransport(max_idle=0.1)
+    transport = HttpTransport(max_idle=0.25)
 
     class Quiet(asyncio.Protocol):
         def connection_made(self, made: asyncio.BaseTransport) -> None:
@@ -143,14 +141,13 @@ async def test_idle_connections_grow_old() -> None:
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
     await asyncio.gather(*(ask(transport, url) for _ in range(3)))
     assert len(transport.pool.connections) == 3
-    await asyncio.sleep(0.06)
+    await asyncio.sleep(0.15)
     await ask(transport, url)
     assert len(opened) == 3
-    await asyncio.sleep(0.06)
+    await asyncio.sleep(0.15)
     # The two that were not used have gone, the third is young.
     assert len(transport.pool.connections) == 1
-    await asyncio.sleep(0.12)
-    assert transport.pool.connections == set()
+    await until(lambda: not transport.pool.connections)
     await transport.close()
     server.close()
 
@@ -214,9 +211,8 @@ async def test_only_so_many_idle_connections_are_kept(
 
     server = await serve(handler)
     await asyncio.gather(*(ask(transport, server.url()) for _ in range(8)))
-    await asyncio.sleep(0.01)
     assert len(server.wires) == 8
-    assert len(transport.pool.connections) == 3
+    await until(lambda: len(transport.pool.connections) == 3)
 
 
 async def test_a_call_made_within_an_answer_uses_its_connection(

@@ -66,9 +66,9 @@ async def test_the_time_counts_for_all_of_them(transport: HttpTransport, serve: 
         await wire.send(b"", to("/again"), gap=0.01)
 
     server = await serve(handler)
-    end = await transport.request(Call(url=server.url(), body=b"{}", timeout=0.1))
+    end = await transport.request(Call(url=server.url(), body=b"{}", timeout=0.3))
     assert isinstance(end, CallFailure)
-    assert (end.code, 2 < len(server.requests) < 12) == ("timeout", True)
+    assert (end.code, 1 < len(server.requests) < 32) == ("timeout", True)
 
 
 @pytest.mark.parametrize(
