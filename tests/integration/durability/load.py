@@ -1,4 +1,7 @@
-"""Sends the events. What is not acknowledged is sent again with the same seed, until it is."""
+"""Sends the events. What is not acknowledged is sent again with the same seed, until it is.
+
+So is some of what has been acknowledged, as by a client that never got the answer.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,8 @@ from tests.integration.durability.journal import Journal
 SENDERS = 3
 TRY_AGAIN_S = 0.03
 NUDGE_S = 1.0
+TWICE_EVERY = 7
+"""One in so many events is sent once more although it has been acknowledged."""
 
 
 def seed_header(entropy: random.Random) -> dict[str, str]:
@@ -81,6 +86,8 @@ class Load:
                 pass
             event = {"name": f"{jobs.APP}/{jobs.job_of(number)}", "data": {"key": number}}
             self._send_until_accepted(connection, number, event, self._seeds[number])
+            if number % TWICE_EVERY == 0:
+                self._send(connection, [event], self._seeds[number])
 
     def _send_until_accepted(
         self, connection: http.client.HTTPConnection, number: int, event: Any, seed: dict[str, str]

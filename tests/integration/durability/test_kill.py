@@ -24,6 +24,9 @@ pytestmark = pytest.mark.slow
 WINDOW = 80
 """Events sent ahead of what has ended: work is always waiting, and events are still being sent at every kill."""
 STALL_S = 20.0
+KILLED_AT_START = 0.4
+"""How often a server that was killed is killed another time while it starts and reads its state."""
+START_S = 0.8
 
 
 @dataclass
@@ -82,6 +85,10 @@ def test_server_killed(app: str, size: Size, entropy: random.Random, tmp_path: P
             found.append(Ledger.of_the_dead(running.database, tmp_path / "scratch"))
             story.journal.read()
             places.append(len(story.journal.lines))
+            if entropy.random() < KILLED_AT_START:
+                running.server.start(wait=False)
+                time.sleep(entropy.random() * START_S)
+                running.server.kill()
             running.server.start()
         story.wait_for_end()
         ledger = Ledger.read(running.database)
@@ -113,6 +120,27 @@ def test_app_killed(app: str, size: Size, entropy: random.Random, tmp_path: Path
         checks.all_is_well(ledger, story.journal, story.load.accepted, fragile_handlers=app == "sdk")
     )
     checks.demand(checks.attempts_add_up(ledger, every_call_has_an_answer=True))
+    report(story, found, ledger)
+
+
+def test_both_killed(size: Size, entropy: random.Random, tmp_path: Path) -> None:
+    """As when the machine goes down; either comes back first."""
+    with site(tmp_path, "bare") as running:
+        story = begin(running, size, entropy)
+        found: list[Ledger] = []
+        for moment in story.moments(entropy, size.kills):
+            story.wait_for_moment(moment, entropy)
+            running.server.kill()
+            running.app.kill()
+            found.append(Ledger.of_the_dead(running.database, tmp_path / "scratch"))
+            for victim in entropy.sample([running.server, running.app], 2):
+                victim.start()
+        story.wait_for_end()
+        ledger = Ledger.read(running.database)
+    for earlier, later in pairwise([*found, ledger]):
+        checks.demand(checks.nothing_recorded_changed(earlier, later))
+    checks.demand(checks.all_is_well(ledger, story.journal, story.load.accepted))
+    checks.demand(checks.attempts_add_up(ledger, every_call_has_an_answer=False))
     report(story, found, ledger)
 
 
