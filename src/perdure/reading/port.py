@@ -9,9 +9,14 @@ Times are ms since the epoch. Bodies, memos, outputs and configurations are JSON
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
+
+MAX_TRACED_ENTRIES = 12_000
+"""Entries of a run's history that `Reader.whole_run` reads: enough for 10,000 steps and some retries."""
+MAX_COUNT = 10_000
+"""Counts of listings go no further: a page asks whether there are many, not how many."""
 
 
 class EventRecord(msgspec.Struct, frozen=True, gc=False):
@@ -58,6 +63,30 @@ class StepRecord(msgspec.Struct, frozen=True, gc=False):
     memo: bytes
 
 
+class StepHead(msgspec.Struct, frozen=True, gc=False):
+    """A finished step without its memo; `failed` says whether that is an error."""
+
+    id: str
+    position: int
+    name: str
+    op: str
+    at: int
+    failed: bool
+
+
+class WaitRecord(msgspec.Struct, frozen=True, gc=False):
+    """What ends an item of a run before its time. `kind` is one of `core.model.WaitKind`."""
+
+    run_id: str
+    n: int
+    kind: str
+    event: str
+    path: str
+    value: str
+    expression: str | None
+    since: int
+
+
 class ItemRecord(msgspec.Struct, frozen=True, gc=False):
     """Something that is still to happen to a run (protocol: a job). `kind` is one of
     `core.model.ItemKind`."""
@@ -83,6 +112,56 @@ class HistoryRecord(msgspec.Struct, frozen=True, gc=False):
     at: int
     kind: str
     body: bytes
+
+
+class WholeRun(msgspec.Struct, frozen=True):
+    """A run and all that belongs to it, as one commit left them.
+
+    `events` are its trigger events, in the order in which calls carry them. `more` says that it has more
+    history than was read.
+    """
+
+    run: RunRecord
+    events: list[EventRecord]
+    steps: list[StepHead]
+    items: list[ItemRecord]
+    waits: list[WaitRecord]
+    history: list[HistoryRecord]
+    more: bool = False
+
+
+class RunPlace(msgspec.Struct, frozen=True, gc=False):
+    """Where a run stands in a listing: its time (0 if it has none) and its id."""
+
+    at: int
+    id: str
+
+
+class RunFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which runs a listing holds, and in which order.
+
+    `field` is the time that orders and bounds it: `since` is inclusive, `until` exclusive. Runs without that
+    time are left out. `statuses` and `function_ids` are any if empty.
+    """
+
+    field: Literal["created_at", "started_at", "ended_at"] = "created_at"
+    since: int = 0
+    until: int = 2**47
+    statuses: tuple[str, ...] = ()
+    function_ids: tuple[str, ...] = ()
+    ascending: bool = False
+
+    def place(self, run: RunRecord) -> RunPlace:
+        """Where a run stands in this listing."""
+        at: int | None = getattr(run, self.field)
+        return RunPlace(at or 0, run.id)
+
+
+class ListedRun(msgspec.Struct, frozen=True):
+    """A run of a listing, with the body of its first trigger event if that was asked for."""
+
+    run: RunRecord
+    event: bytes | None = None
 
 
 class AppRecord(msgspec.Struct, frozen=True, gc=False):
@@ -122,16 +201,28 @@ class Reader(Protocol):
         self,
         *,
         name: str | None = None,
+        internal: bool = False,
         received_after: int | None = None,
         received_before: int | None = None,
         before: str | None = None,
         limit: int = 20,
     ) -> list[EventRecord]:
-        """Events, newest first by internal id, without the server's own. Both times are exclusive.
+        """Events, newest first by internal id. Both times are exclusive. The server's own only if `internal`.
 
         `before` continues a page: the internal id of its last event. Events that share that id do not come
         again.
         """
+
+    async def count_events(
+        self,
+        *,
+        name: str | None = None,
+        internal: bool = False,
+        received_after: int | None = None,
+        received_before: int | None = None,
+        most: int = MAX_COUNT,
+    ) -> int:
+        """How many events `list_events` would give in all, counted up to `most`."""
 
     async def event(self, internal_id: str) -> EventRecord | None:
         """The event with this internal id; of several the one that came first."""
@@ -147,6 +238,25 @@ class Reader(Protocol):
     async def run(self, run_id: str) -> RunRecord | None:
         """One run."""
 
+    async def whole_run(self, run_id: str, *, entries: int = MAX_TRACED_ENTRIES) -> WholeRun | None:
+        """A run and all that belongs to it, read as of one commit; of its history the first `entries`."""
+
+    async def list_runs(
+        self,
+        wanted: RunFilter,
+        *,
+        after: RunPlace | None = None,
+        limit: int = 100,
+        payloads: bool = False,
+    ) -> list[ListedRun]:
+        """Runs in the order of `wanted`. `after` continues a page.
+
+        Outputs and trigger events are read only if `payloads`: `output` is None otherwise.
+        """
+
+    async def count_runs(self, wanted: RunFilter, *, most: int = MAX_COUNT) -> int:
+        """How many runs `list_runs` would give in all, counted up to `most`."""
+
     async def live_runs(self, *, after: str = "", limit: int = 1000) -> list[str]:
         """Ids of runs that have not ended, in their order. `after`, a run id, continues a page."""
 
@@ -156,6 +266,9 @@ class Reader(Protocol):
 
     async def steps_of_run(self, run_id: str) -> list[StepRecord]:
         """Finished steps, in the order in which they finished."""
+
+    async def step_of_run(self, run_id: str, step_id: str) -> StepRecord | None:
+        """One finished step."""
 
     async def items_of_run(self, run_id: str) -> list[ItemRecord]:
         """What is still to happen to the run, in the order of `n`."""

@@ -21,14 +21,21 @@ import msgspec
 
 from perdure.errors import StoreUnavailable
 from perdure.reading.port import (
+    MAX_COUNT,
+    MAX_TRACED_ENTRIES,
     AppRecord,
     EventRecord,
     FunctionRecord,
     HistoryRecord,
     ItemRecord,
+    ListedRun,
+    RunFilter,
+    RunPlace,
     RunRecord,
     StepRecord,
+    WholeRun,
 )
+from perdure.stores.sqlite import run_listing, whole_run
 from perdure.stores.sqlite.connections import connect_reader, explain
 from perdure.stores.sqlite.stepping_aside import held_lock, step_aside
 
@@ -57,13 +64,21 @@ def _columns(record: type[msgspec.Struct], **renamed: str) -> str:
 
 _EVENT = _columns(EventRecord)
 _RUN = _columns(RunRecord)
-_PAGE = (
-    "internal=0 AND internal_id<?2 AND received_at>?3 AND received_at<?4"
-    " ORDER BY internal_id DESC, receipt DESC LIMIT ?5"
-)
-
-LIST_EVENTS = f"SELECT {_EVENT} FROM events INDEXED BY events_by_internal_id WHERE {_PAGE}"
-LIST_EVENTS_BY_NAME = f"SELECT {_EVENT} FROM events INDEXED BY events_by_name WHERE name=?1 AND {_PAGE}"
+_TIMES = "internal_id<?2 AND received_at>?3 AND received_at<?4"
+_BY_ID = "events INDEXED BY events_by_internal_id"
+# By whether a name is given, and whether the server's own count: only users' events are indexed by name.
+_EVENTS = {
+    (False, False): f"{_BY_ID} WHERE internal=0 AND {_TIMES}",
+    (False, True): f"{_BY_ID} WHERE {_TIMES}",
+    (True, False): f"events INDEXED BY events_by_name WHERE name=?1 AND internal=0 AND {_TIMES}",
+    (True, True): f"{_BY_ID} WHERE name=?1 AND {_TIMES}",
+}
+LISTS = {
+    kind: f"SELECT {_EVENT} FROM {walk} ORDER BY internal_id DESC, receipt DESC LIMIT ?5"
+    for kind, walk in _EVENTS.items()
+}
+COUNTS = {kind: f"SELECT count(*) FROM (SELECT 1 FROM {walk} LIMIT ?5)" for kind, walk in _EVENTS.items()}
+LIST_EVENTS = LISTS[False, False]
 EVENT = f"SELECT {_EVENT} FROM events WHERE internal_id=?1 ORDER BY receipt LIMIT 1"
 RUNS_OF_EVENT = f"SELECT {_RUN} FROM runs WHERE event_id=?1 AND id>?2 ORDER BY id LIMIT ?3"
 RUNS_OF_FUNCTION = f"SELECT {_RUN} FROM runs WHERE function_id=?1 AND id<?2 ORDER BY id DESC LIMIT ?3"
@@ -76,6 +91,7 @@ EVENT_BY_RECEIPT = f"SELECT {_EVENT} FROM events WHERE shard=?1 AND receipt=?2"
 STEPS = (
     f"SELECT {_columns(StepRecord, id='step_id')} FROM steps WHERE {_HERE} AND run_id=?1 ORDER BY position"
 )
+STEP = f"SELECT {_columns(StepRecord, id='step_id')} FROM steps WHERE {_HERE} AND run_id=?1 AND step_id=?2"
 ITEMS = f"SELECT {_columns(ItemRecord)} FROM items WHERE {_HERE} AND run_id=?1 ORDER BY n"
 HISTORY = (
     f"SELECT {_columns(HistoryRecord)} FROM history WHERE {_HERE} AND run_id=?1 AND n>?2 ORDER BY n LIMIT ?3"
@@ -86,8 +102,10 @@ FUNCTIONS = (
 )
 
 STATEMENTS = (
-    LIST_EVENTS,
-    LIST_EVENTS_BY_NAME,
+    *LISTS.values(),
+    *COUNTS.values(),
+    *run_listing.STATEMENTS,
+    *whole_run.STATEMENTS,
     EVENT,
     RUNS_OF_EVENT,
     RUNS_OF_FUNCTION,
@@ -96,6 +114,7 @@ STATEMENTS = (
     RECEIPTS,
     EVENT_BY_RECEIPT,
     STEPS,
+    STEP,
     ITEMS,
     HISTORY,
     APPS,
@@ -126,21 +145,31 @@ class SqliteReader:
         self,
         *,
         name: str | None = None,
+        internal: bool = False,
         received_after: int | None = None,
         received_before: int | None = None,
         before: str | None = None,
         limit: int = 20,
     ) -> list[EventRecord]:
-        """Events, newest first by internal id, without the server's own."""
-        statement = LIST_EVENTS if name is None else LIST_EVENTS_BY_NAME
-        page = (
-            name,
-            _LAST if before is None else before,
-            -1 if received_after is None else received_after,
-            2**63 - 1 if received_before is None else received_before,
-            limit,
-        )
+        """Events, newest first by internal id."""
+        statement = LISTS[name is not None, internal]
+        page = (name, _LAST if before is None else before, *_times(received_after, received_before), limit)
         return await self._ask(lambda db: [_event(row) for row in db.execute(statement, page)])
+
+    async def count_events(
+        self,
+        *,
+        name: str | None = None,
+        internal: bool = False,
+        received_after: int | None = None,
+        received_before: int | None = None,
+        most: int = MAX_COUNT,
+    ) -> int:
+        """How many events there are, counted up to `most`."""
+        statement = COUNTS[name is not None, internal]
+        keys = (name, _LAST, *_times(received_after, received_before), most)
+        (count,) = await self._ask(lambda db: [int(row[0]) for row in db.execute(statement, keys)])
+        return count
 
     async def event(self, internal_id: str) -> EventRecord | None:
         """The event with this internal id; of several the one that came first."""
@@ -150,19 +179,44 @@ class SqliteReader:
     async def runs_of_event(self, internal_id: str, *, after: str = "", limit: int = 1000) -> list[RunRecord]:
         """Runs that the event started, in the order of their ids."""
         keys = (internal_id, after, limit)
-        return await self._ask(lambda db: [_run(row) for row in db.execute(RUNS_OF_EVENT, keys)])
+        return await self._ask(
+            lambda db: [run_listing.run_record(row) for row in db.execute(RUNS_OF_EVENT, keys)]
+        )
 
     async def runs_of_function(
         self, function_id: str, *, before: str | None = None, limit: int = 20
     ) -> list[RunRecord]:
         """Runs of a function, newest first."""
         keys = (function_id, _LAST if before is None else before, limit)
-        return await self._ask(lambda db: [_run(row) for row in db.execute(RUNS_OF_FUNCTION, keys)])
+        return await self._ask(
+            lambda db: [run_listing.run_record(row) for row in db.execute(RUNS_OF_FUNCTION, keys)]
+        )
 
     async def run(self, run_id: str) -> RunRecord | None:
         """One run."""
-        found = await self._ask(lambda db: [_run(row) for row in db.execute(RUN, (run_id,))])
+        found = await self._ask(
+            lambda db: [run_listing.run_record(row) for row in db.execute(RUN, (run_id,))]
+        )
         return found[0] if found else None
+
+    async def whole_run(self, run_id: str, *, entries: int = MAX_TRACED_ENTRIES) -> WholeRun | None:
+        """A run and all that belongs to it, read as of one commit."""
+        return await self._ask(lambda db: whole_run.whole_run(db, run_id, entries))
+
+    async def list_runs(
+        self,
+        wanted: RunFilter,
+        *,
+        after: RunPlace | None = None,
+        limit: int = 100,
+        payloads: bool = False,
+    ) -> list[ListedRun]:
+        """Runs in the order of `wanted`."""
+        return await self._ask(lambda db: run_listing.list_runs(db, wanted, after, limit, payloads))
+
+    async def count_runs(self, wanted: RunFilter, *, most: int = MAX_COUNT) -> int:
+        """How many runs there are, counted up to `most`."""
+        return await self._ask(lambda db: run_listing.count_runs(db, wanted, most))
 
     async def live_runs(self, *, after: str = "", limit: int = 1000) -> list[str]:
         """Ids of runs that have not ended, in their order."""
@@ -195,6 +249,11 @@ class SqliteReader:
     async def steps_of_run(self, run_id: str) -> list[StepRecord]:
         """Finished steps, in the order in which they finished."""
         return await self._records(StepRecord, STEPS, run_id)
+
+    async def step_of_run(self, run_id: str, step_id: str) -> StepRecord | None:
+        """One finished step."""
+        found = await self._records(StepRecord, STEP, run_id, step_id)
+        return found[0] if found else None
 
     async def items_of_run(self, run_id: str) -> list[ItemRecord]:
         """What is still to happen to the run."""
@@ -255,13 +314,13 @@ class SqliteReader:
         return time.monotonic() > deadline
 
 
+def _times(after: int | None, before: int | None) -> tuple[int, int]:
+    return -1 if after is None else after, 2**63 - 1 if before is None else before
+
+
 def _event(row: tuple[Any, ...]) -> EventRecord:
     *columns, internal, body = row
     return _make(EventRecord, *columns, bool(internal), body)
-
-
-def _run(row: tuple[Any, ...]) -> RunRecord:
-    return _make(RunRecord, *row[:4], msgspec.json.decode(row[4], type=tuple[str, ...]), *row[5:])
 
 
 def _item(row: tuple[Any, ...]) -> ItemRecord:
