@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import sqlite3
 import threading
 from pathlib import Path
@@ -80,16 +82,16 @@ def test_too_many_large_uploads_at_once(tmp_path: Path) -> None:
 def test_slow_upload_is_given_up(tmp_path: Path) -> None:
     running = start_with(tmp_path, "import perdure.server.http as http; http.BODY_TIMEOUT_S = 0.5")
     try:
-        import socket
-
         host, port = running.url.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port)), timeout=10) as connection:
-            connection.sendall(
-                b'POST /e/key HTTP/1.1\r\nhost: x\r\ncontent-length: 500000\r\n\r\n[{"name":"a"'
-            )
-            answer = connection.recv(4096)
-        assert b" 408 " in answer.splitlines()[0]
-        assert b"was not complete after" in answer
+        connection = http.client.HTTPConnection(host, int(port), timeout=10)
+        connection.putrequest("POST", "/e/key")
+        connection.putheader("Content-Length", "500000")
+        connection.endheaders(b'[{"name":"a"')
+        answer = connection.getresponse()
+        body = json.loads(answer.read())
+        connection.close()
+        assert (answer.status, body["status"], body["ids"]) == (408, 408, [])
+        assert "was not complete after" in body["error"]
     finally:
         running.stop()
 

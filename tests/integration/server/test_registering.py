@@ -180,7 +180,7 @@ def test_removed_function(http: httpx.Client, scripted: Make, server: Server) ->
 
 
 def test_run_of_a_function_removed_meanwhile_ends(http: httpx.Client, scripted: Make, server: Server) -> None:
-    fn = scripted(lambda call: Answer(200, "late") if len(fn.calls) > 1 else Answer(500, "once"), retries=2)
+    fn = scripted(lambda call: Answer(200, "late") if call.ctx["attempt"] else Answer(500, "once"), retries=2)
     event = fn.trigger()
     until("the first call", lambda: fn.calls)
     run = server.run_of(event, fn.slug)

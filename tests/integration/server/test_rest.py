@@ -251,10 +251,14 @@ class TestSignals:
         event = fn.trigger()
         run = server.run_of(event, fn.slug)["run_id"]
         body = b'{"signal":"%b","data":{"big":1152921504606846976}}' % name.encode()
-        answer = until(
-            "a waiter", lambda: (a := http.post("/v1/signals", content=body)).status_code == 200 and a
-        )
-        assert data(answer) == {"run_id": run}
+        answers: list[httpx.Response] = []
+
+        def send() -> bool:
+            answers.append(http.post("/v1/signals", content=body))
+            return answers[-1].status_code == 200
+
+        until("a waiter", send)
+        assert data(answers[-1]) == {"run_id": run}
         memo = {"data": {"signal": name, "data": {"big": 1152921504606846976}}}
         assert fn.ended(event)["output"] == {sha1("wait"): memo}
         assert http.post("/v1/signals", content=body).status_code == 404, "it waits no longer"
