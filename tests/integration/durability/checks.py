@@ -63,7 +63,7 @@ def every_accepted_event_has_one_run(ledger: Ledger, accepted: Set[tuple[str, st
 
 def failed_for_lack_of_retries(ledger: Ledger, run: Mapping[str, Any]) -> bool:
     """Whether it is a failure handler whose only attempt was cut off: the Python SDK gives them no retries."""
-    return ledger.job(dict(run)) == jobs.HANDLER and run["status"] == "FAILED"
+    return ledger.job(dict(run)) in jobs.HANDLERS.values() and run["status"] == "FAILED"
 
 
 def every_run_ended_once(ledger: Ledger, *, fragile_handlers: bool) -> Complaints:
@@ -72,7 +72,7 @@ def every_run_ended_once(ledger: Ledger, *, fragile_handlers: bool) -> Complaint
     finished = told_of(ledger, FINISHED)
     for run_id, run in ledger.runs.items():
         job = ledger.job(run)
-        status = "FAILED" if job == jobs.FAILING else "COMPLETED"
+        status = "FAILED" if job in jobs.HANDLERS else "COMPLETED"
         as_it_should = run["status"] == status or (
             fragile_handlers and failed_for_lack_of_retries(ledger, run)
         )
@@ -81,7 +81,7 @@ def every_run_ended_once(ledger: Ledger, *, fragile_handlers: bool) -> Complaint
         if ends[run_id] != 1:
             yield f"run {run_id} of {job} has {ends[run_id]} ends in its history"
         # What the end of a run has started says nothing of its own end.
-        if finished[run_id] != (job != jobs.HANDLER):
+        if finished[run_id] != (job not in jobs.HANDLERS.values()):
             yield f"run {run_id} of {job} has {finished[run_id]} events {FINISHED}"
     if unknown := set(finished) - set(ledger.runs):
         yield f"events {FINISHED} of runs that do not exist: {unknown}"
@@ -97,10 +97,11 @@ def told_of(ledger: Ledger, name: str) -> Counter[str]:
 
 def failures_are_handled_once(ledger: Ledger) -> Complaints:
     """Each run that failed has one event that says so, and that event one run of the handler."""
-    failed = [run["id"] for run in ledger.runs.values() if ledger.job(run) == jobs.FAILING]
+    failed = [run["id"] for run in ledger.runs.values() if ledger.job(run) in jobs.HANDLERS]
     if Counter(failed) != told_of(ledger, FAILED):
         yield f"failed: {sorted(failed)}, but events tell of {sorted(told_of(ledger, FAILED).elements())}"
-    handled = Counter(run["event_id"] for run in ledger.runs.values() if ledger.job(run) == jobs.HANDLER)
+    handlers = jobs.HANDLERS.values()
+    handled = Counter(run["event_id"] for run in ledger.runs.values() if ledger.job(run) in handlers)
     told = Counter(internal_id for internal_id, _ in ledger.events_named(FAILED))
     if handled != told:
         yield f"events {FAILED} {told - handled} have no handler, handlers {handled - told} no event"
@@ -110,10 +111,10 @@ def parents_got_what_their_children_returned(ledger: Ledger) -> Complaints:
     """Each parent invoked one child, and its step holds what that one returned."""
     children: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for run in ledger.runs.values():
-        if ledger.job(run) == jobs.CHILD:
+        if ledger.job(run) in jobs.CHILDREN.values():
             children[str(run["correlation"]).partition(".")[0]].append(run)
     for run in ledger.runs.values():
-        if ledger.job(run) != jobs.PARENT:
+        if ledger.job(run) not in jobs.CHILDREN:
             continue
         own = children.pop(run["id"], [])
         if len(own) != 1:
@@ -129,6 +130,7 @@ def parents_got_what_their_children_returned(ledger: Ledger) -> Complaints:
 
 def results_are_what_the_code_returned(ledger: Ledger, journal: Journal) -> Complaints:
     """Each run has all steps of its job. Their results were returned by the app, carried by all calls, and put out."""
+    silent = {*jobs.HANDLERS, *jobs.HANDLERS.values()}
     returned: dict[tuple[str, str], set[str]] = defaultdict(set)
     for line in journal.of("ran"):
         returned[(line["run"], line["step"])].add(line["token"])
@@ -146,7 +148,7 @@ def results_are_what_the_code_returned(ledger: Ledger, journal: Journal) -> Comp
                 continue
             if token not in returned[(run_id, name)]:
                 yield f"run {run_id} step {name} is {token}; its code returned {returned[(run_id, name)]}"
-            if job not in (jobs.FAILING, jobs.HANDLER) and output.get(name) != token:
+            if job not in silent and output.get(name) != token:
                 yield f"run {run_id} put out {output} but step {name} is {token}"
     yield from calls_agree(ledger, journal)
 

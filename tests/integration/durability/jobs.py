@@ -1,7 +1,8 @@
-"""The work that is under way when something is killed. Every job has five steps; what differs is the third, or the end.
+"""The work that is under way when something is killed.
 
-Both apps, on the official SDK and without any, know these jobs. A step returns a random token, so that a second run
-of it can be told from the first.
+Most jobs have five steps; what differs is the third, or the end. Both apps, on the official SDK and without any, know
+them, and the one without any some more. A step returns a random token, so that a second run of it can be told from
+the first.
 """
 
 from __future__ import annotations
@@ -27,8 +28,16 @@ SLEEPER = "sleeper"
 """The third step sleeps."""
 SLOW = "slow"
 """The third step takes as long as the event says."""
+BRIEF = "brief"
+"""Fails at once, without a step; a handler follows."""
+CALLER = "caller"
+"""Its only step invokes a function without steps."""
 CHILD = "child"
-HANDLER = "failing-failure"
+CALLEE = "callee"
+HANDLERS = {FAILING: "failing-failure", BRIEF: "brief-failure"}
+"""The function that handles the failures of each job that fails."""
+CHILDREN = {PARENT: CHILD, CALLER: CALLEE}
+"""The function that each job that invokes one invokes."""
 
 THIRD = {PARENT: "invoke", WAITER: "wait", SLEEPER: "sleep"}
 SLEEP_MS = 300
@@ -46,12 +55,18 @@ def job_of(number: int) -> str:
     return others[place] if place < len(others) else FIVE
 
 
+def short_job_of(number: int) -> str:
+    """As `job_of`, where nearly all of the work is what follows from the end of a run."""
+    return (BRIEF, CALLER)[number % 2]
+
+
 def step_names(job: str) -> tuple[str, ...]:
     """The steps of a job, in order."""
-    if job == CHILD:
-        return CHILD_STEPS
-    if job == HANDLER:
+    if job in HANDLERS.values():
         return HANDLER_STEPS
+    short = {CHILD: CHILD_STEPS, BRIEF: (), CALLEE: (), CALLER: ("invoke",)}
+    if job in short:
+        return short[job]
     return (*STEPS[:2], THIRD.get(job, STEPS[2]), *STEPS[3:])
 
 

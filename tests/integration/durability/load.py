@@ -11,7 +11,7 @@ import json
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -37,7 +37,15 @@ class Load:
     `again` counts how often something was sent another time because it had not been acknowledged.
     """
 
-    def __init__(self, url: str, journal: Journal, total: int, window: int, entropy: random.Random) -> None:
+    def __init__(
+        self,
+        url: str,
+        journal: Journal,
+        total: int,
+        window: int,
+        entropy: random.Random,
+        job_of: Callable[[int], str] = jobs.job_of,
+    ) -> None:
         self.total = total
         self._ids: dict[int, str] = {}
         self.again = 0
@@ -45,6 +53,7 @@ class Load:
         """Answers other than 200: status and body."""
         self._journal = journal
         self._window = window
+        self._job_of = job_of
         parts = urlsplit(url)
         self._address = (parts.hostname or "", parts.port or 0)
         self._numbers = iter(range(total))
@@ -73,7 +82,7 @@ class Load:
     @property
     def accepted(self) -> set[tuple[str, str]]:
         """The job and the id of each event that was acknowledged."""
-        return {(jobs.job_of(number), event_id) for number, event_id in list(self._ids.items())}
+        return {(self._job_of(number), event_id) for number, event_id in list(self._ids.items())}
 
     def _send_all(self) -> None:
         connection = http.client.HTTPConnection(*self._address, timeout=15)
@@ -84,7 +93,7 @@ class Load:
                 return
             while number - len(self._journal.ended_keys) > self._window and not self._stopping.wait(0.01):
                 pass
-            event = {"name": f"{jobs.APP}/{jobs.job_of(number)}", "data": {"key": number}}
+            event = {"name": f"{jobs.APP}/{self._job_of(number)}", "data": {"key": number}}
             self._send_until_accepted(connection, number, event, self._seeds[number])
             if number % TWICE_EVERY == 0:
                 self._send(connection, [event], self._seeds[number])
@@ -125,7 +134,7 @@ class Load:
             waiting = [
                 number
                 for number in list(self._ids)
-                if jobs.job_of(number) == jobs.WAITER and number not in self._journal.ended_keys
+                if self._job_of(number) == jobs.WAITER and number not in self._journal.ended_keys
             ]
             if waiting:
                 self._send(connection, [{"name": jobs.GO, "data": {"key": number}} for number in waiting], {})

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.durability import checks
+from tests.integration.durability import checks, jobs
 from tests.integration.durability.conftest import Size
 from tests.integration.durability.journal import Journal
 from tests.integration.durability.ledger import Ledger, at_rest
@@ -38,13 +38,13 @@ class Story:
     load: Load
 
     def moments(self, entropy: random.Random, kills: int) -> list[int]:
-        """How many steps will have run at each kill, spread at random over the whole load."""
+        """How many calls the app will have got at each kill, spread at random over the whole load."""
         expected = self.load.total * 4
         return sorted(entropy.randrange(expected // 50, expected * 9 // 10) for _ in range(kills))
 
     def wait_for_moment(self, moment: int, entropy: random.Random) -> None:
-        """Wait for so many steps, and then a little, so that a kill falls anywhere between two commits."""
-        until(f"{moment} steps", lambda: self.journal.count("ran") >= moment, STALL_S, self.site.server.tail)
+        """Wait for so many calls, and then a little, so that a kill falls anywhere between two commits."""
+        until(f"{moment} calls", lambda: self.journal.count("call") >= moment, STALL_S, self.site.server.tail)
         time.sleep(entropy.random() * 0.05)
 
     def wait_for_end(self) -> None:
@@ -66,9 +66,12 @@ class Story:
             time.sleep(0.1)
 
 
-def begin(running: Site, size: Size, entropy: random.Random) -> Story:
+def begin(
+    running: Site, size: Size, entropy: random.Random, job_of: Callable[[int], str] = jobs.job_of
+) -> Story:
+    """Start to send."""
     journal = Journal(running.journal_path)
-    load = Load(running.server.url, journal, size.runs, WINDOW, entropy)
+    load = Load(running.server.url, journal, size.runs, WINDOW, entropy, job_of)
     load.start()
     return Story(running, journal, load)
 
@@ -121,6 +124,25 @@ def test_app_killed(app: str, size: Size, entropy: random.Random, tmp_path: Path
     )
     checks.demand(checks.attempts_add_up(ledger, every_call_has_an_answer=True))
     report(story, found, ledger)
+
+
+def test_server_killed_when_runs_have_ended(size: Size, entropy: random.Random, tmp_path: Path) -> None:
+    """What follows from an end (a failure is handled, a caller goes on) is itself often cut off."""
+    with site(tmp_path, "bare") as running:
+        story = begin(running, size, entropy, jobs.short_job_of)
+        found: list[Ledger] = []
+        for moment in story.moments(entropy, size.kills):
+            story.wait_for_moment(moment, entropy)
+            running.server.kill()
+            found.append(Ledger.of_the_dead(running.database, tmp_path / "scratch"))
+            running.server.start()
+        story.wait_for_end()
+        ledger = Ledger.read(running.database)
+    for earlier, later in pairwise([*found, ledger]):
+        checks.demand(checks.nothing_recorded_changed(earlier, later))
+    checks.demand(checks.all_is_well(ledger, story.journal, story.load.accepted))
+    report(story, found, ledger)
+    print(f"ends that had not been acted on at the kills: {[each.leftovers['outbox'] for each in found]}")
 
 
 def test_both_killed(size: Size, entropy: random.Random, tmp_path: Path) -> None:

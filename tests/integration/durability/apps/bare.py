@@ -22,7 +22,10 @@ from tests.integration.durability.journal import Writer
 PATH = "/api/inngest"
 HEADERS = b"x-inngest-sdk: inngest-js:v4.24.0\r\nx-inngest-req-version: 2\r\n"
 NO_RETRY = HEADERS + b"x-inngest-no-retry: true\r\n"
-FUNCTIONS = (jobs.FIVE, jobs.FLAKY, jobs.FAILING, jobs.PARENT, jobs.WAITER, jobs.SLEEPER, jobs.SLOW)
+STARTED = (
+    *(jobs.FIVE, jobs.FLAKY, jobs.FAILING, jobs.PARENT, jobs.WAITER, jobs.SLEEPER, jobs.SLOW),
+    *(jobs.BRIEF, jobs.CALLER, jobs.CHILD, jobs.CALLEE),
+)
 
 
 def op(code: str, name: str, **more: Any) -> bytes:
@@ -63,7 +66,7 @@ class App:
         missing = [name for name in names if jobs.step_id(name) not in done]
         if missing:
             return self._step(job, missing[0], run, call)
-        if job == jobs.FAILING:
+        if job in jobs.HANDLERS:
             error = {"name": "Error", "message": "on purpose", "stack": ""}
             self._end(run, call)
             return 400, NO_RETRY, orjson.dumps(error)
@@ -78,7 +81,7 @@ class App:
         data = call["event"]["data"]
         if name == "invoke":
             opts = {
-                "function_id": f"{jobs.APP}-{jobs.CHILD}",
+                "function_id": f"{jobs.APP}-{jobs.CHILDREN[job]}",
                 "payload": {"data": {"parent": data["key"]}},
                 "timeout": "10m",
             }
@@ -139,15 +142,10 @@ class App:
         return answer.status, HEADERS, answer.body
 
     def _registration(self) -> dict[str, Any]:
-        failed = {
-            "event": "inngest/function.failed",
-            "expression": f"event.data.function_id == '{jobs.APP}-{jobs.FAILING}'",
-        }
-        triggers: dict[str, list[dict[str, str]]] = {
-            **{name: [{"event": f"{jobs.APP}/{name}"}] for name in FUNCTIONS},
-            jobs.CHILD: [{"event": f"{jobs.APP}/{jobs.CHILD}"}],
-            jobs.HANDLER: [failed],
-        }
+        triggers = {name: {"event": f"{jobs.APP}/{name}"} for name in STARTED}
+        for job, handler in jobs.HANDLERS.items():
+            only = f"event.data.function_id == '{jobs.APP}-{job}'"
+            triggers[handler] = {"event": "inngest/function.failed", "expression": only}
         return {
             "url": self._url,
             "v": "0.1",
@@ -158,11 +156,11 @@ class App:
             "functions": [self._function(name, given) for name, given in triggers.items()],
         }
 
-    def _function(self, name: str, triggers: list[dict[str, str]]) -> dict[str, Any]:
+    def _function(self, name: str, trigger: dict[str, str]) -> dict[str, Any]:
         slug = f"{jobs.APP}-{name}"
         runtime = {"type": "http", "url": f"{self._url}?fnId={slug}&stepId=step"}
         step = {"id": "step", "name": "step", "runtime": runtime, "retries": {"attempts": jobs.RETRIES}}
-        return {"id": slug, "name": name, "triggers": triggers, "steps": {"step": step}}
+        return {"id": slug, "name": name, "triggers": [trigger], "steps": {"step": step}}
 
 
 def main(port: int, server_url: str, journal: Path) -> None:

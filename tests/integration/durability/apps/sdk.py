@@ -80,7 +80,7 @@ class Jobs:
         """All functions of the app."""
 
         async def handler(ctx: inngest.Context) -> None:
-            await self._all_steps(ctx, jobs.HANDLER, None)
+            await self._all_steps(ctx, jobs.HANDLERS[jobs.FAILING], None)
 
         def make(job: str, child: inngest.Function[Any] | None) -> inngest.Function[Any]:
             @self._client.create_function(
