@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from perdure.core.settings import Settings
 from perdure.errors import EpochLost
 from perdure.protocol.calls import Call, CallAnswer, CallFailure
 from perdure.shard.commands import CancelRun, Checkpoint, Command, ReceiveEvents, RegisterApp
@@ -36,7 +37,7 @@ class Failure:
 class Checks:
     """All checkers of a history, and the first thing that they found."""
 
-    def __init__(self, trace: Trace, programs: list[Program], dedupe_ms: int) -> None:
+    def __init__(self, trace: Trace, programs: list[Program], settings: Settings) -> None:
         from tests.sim.commits import Commits
 
         self.trace = trace
@@ -45,7 +46,7 @@ class Checks:
         self.epoch = 0
         self.calls = Calls(self)
         self.answers = Answers(self)
-        self.commits = Commits(self, programs, dedupe_ms)
+        self.commits = Commits(self, programs, settings)
 
     def fail(self, checker: str, text: str, run: str = "") -> None:
         """Note a failure, if it is the first."""
@@ -76,6 +77,9 @@ class Calls:
         self.requests = 100
         self.left: dict[tuple[str, int, int], Call] = {}
         self.delivered: dict[tuple[str, int, int], CallAnswer | CallFailure] = {}
+        self.used: set[tuple[str, int, int]] = set()
+        """Calls whose answers the history tells of."""
+        self._told: dict[tuple[str, int, int], int] = {}
         self.live: dict[tuple[str, int], tuple[int, int, bool]] = {}
         """Process, generation and whether it goes to the app, of the newest call of each item under way."""
 
@@ -94,6 +98,11 @@ class Calls:
         if other is not None and other[0] == process:
             fail("double-call", f"item {n} is called while its generation {other[1]} is under way", run_id)
         self.live[run_id, n] = (process, generation, to_app)
+        last = (run_id, n, generation - 1)
+        if to_app and self._told.get(last) == process and last not in self.used:
+            fail(
+                "answers", f"item {n} is called again, and the answer to its last call was never used", run_id
+            )
         limit = self.hard_limit if to_app else self.requests
         under_way = sum(1 for each in self.live.values() if each[0] == process and each[2] == to_app)
         if under_way > limit:
@@ -120,6 +129,7 @@ class Calls:
         if live is not None and live[:2] == (process, key[2]):
             del self.live[key[:2]]
         self.delivered[key] = result
+        self._told[key] = process
 
     def died(self, process: int) -> None:
         """The calls of a process are nobody's any more."""

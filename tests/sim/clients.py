@@ -121,6 +121,7 @@ class Clients:
         if runs:
             run = self._random.choice(runs)
             self._world.trace.note("client: cancels", run)
+            self._world.checks.commits.oracle.cancelled.add(run)
             await self._once(CancelRun(run=run))
 
     async def _once(self, command: CancelRun | SendSignal) -> None:

@@ -6,6 +6,7 @@ import json
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from perdure.core.settings import Settings
 from perdure.protocol.ids import function_uuid
 from perdure.shard.changes import Changes
 from perdure.shard.rows import EventRow, ItemRow, RunRow, WaitRow
@@ -37,11 +38,11 @@ def parsed(body: bytes) -> dict[str, Any]:
 class Commits:
     """Looks at each batch: before it is written, at what it will change; afterwards, at what it has changed."""
 
-    def __init__(self, checks: Checks, programs: list[Program], dedupe_ms: int) -> None:
+    def __init__(self, checks: Checks, programs: list[Program], settings: Settings) -> None:
         self._checks = checks
-        self._dedupe_ms = dedupe_ms
+        self._dedupe_ms = settings.dedupe_ms
         self._programs = {function_uuid(APP, program.slug): program for program in programs}
-        self.oracle = Oracle(checks, self._programs)
+        self.oracle = Oracle(checks, self._programs, settings)
         self.number = 0
         self.stored_ids: set[str] = set()
         self.submitted: dict[str, int] = {}
@@ -92,6 +93,9 @@ class Commits:
         trace.note(f"disk: batch {self.number}, {changes.size()} rows")
         for entry in changes.history:
             trace.note(f"history {entry.n}: {entry.kind} {entry.body.decode()[:200]}", entry.run_id)
+            if entry.kind == "call":
+                note = json.loads(entry.body)
+                self._checks.calls.used.add((entry.run_id, note["item"], note["generation"]))
 
     # Runs
 
@@ -163,6 +167,16 @@ class Commits:
         versions = self._versions.get(function_id, [])
         current = [state for number, state in versions if number <= since][-1:] or [False]
         return live in current + [state for number, state in versions if number > since]
+
+    def callable_now(self, slug: str) -> bool | None:
+        """Whether a function can be called in this batch; None if that changes in it, or just before."""
+        function_id = next((each for each, program in self._programs.items() if program.slug == slug), "")
+        since = self.number - 1
+        live, gone = (
+            self._was_live(function_id, since, live=True),
+            self._was_live(function_id, since, live=False),
+        )
+        return None if live and gone else live
 
     def _check_events(self, tables: Tables, changes: Changes) -> None:
         """Events whose matching is over have started and resumed everything that they meet."""

@@ -103,7 +103,7 @@ CONDITIONS = {
         _k(other) is not None and _k(other) == _k(event) and (other["data"].get("n") or 0) > 3
     ),
     "async.data.n >= event.data.n": lambda event, other: (
-        "n" in other["data"] and "n" in event["data"] and other["data"]["n"] >= event["data"]["n"]
+        "n" in other["data"] and ("n" not in event["data"] or other["data"]["n"] >= event["data"]["n"])
     ),
 }
 """Conditions of waits, and what they mean for a trigger event and another one."""

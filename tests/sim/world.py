@@ -53,13 +53,14 @@ class World:
         self.clock = SimClock(loop)
         self.trace = Trace(loop.time)
         self.programs = Author(Random(f"programs {scenario.seed}"), "app").programs(scenario.functions)
-        self.checks = Checks(self.trace, self.programs, scenario.settings.dedupe_ms)
+        self.checks = Checks(self.trace, self.programs, scenario.settings)
         self.checks.calls.hard_limit = scenario.limits.hard_limit
         self.checks.calls.requests = scenario.limits.requests
         self.calm = False
         self.disk = Disk(scenario, Random(f"disk {scenario.seed}"), self.checks, self.trace)
         self.app = App("app", self.programs, self.clock, self.trace)
         self.app.post = self._post
+        self.checks.commits.oracle.executions = self.app.executions
         self.server = Server(self)
         self.clients = Clients(self)
         self.chaos = Chaos(self)

@@ -1,0 +1,180 @@
+"""Ten rules of the engine, broken one at a time: the simulation must notice each.
+
+A mutant is put in the place of the real rule while a history runs. `docs/simulation.md` says which checker noticed
+it, and after how many seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from perdure.core.plan import Plan, SavedStep
+from perdure.protocol.ids import ulid_time_ms
+from perdure.shard import matching
+from perdure.shard.commands import CallEnded
+from perdure.shard.dispatch import Dispatcher
+from perdure.shard.loop import Shard
+from perdure.shard.memory import Memory
+from perdure.shard.queues import FunctionQueue
+from perdure.shard.state import State
+from tests.sim.disk import Disk
+
+Patch = tuple[object, str, Any]
+
+
+def release_before_commit() -> list[Patch]:
+    """Effects leave before the batch is on disk."""
+    real = Shard._begin_commit
+
+    def begin_commit(self: Shard) -> None:
+        batch = self._state.batch
+        effects, batch.effects = batch.effects, []
+        for effect in effects:
+            effect()
+        real(self)
+
+    return [(Shard, "_begin_commit", begin_commit)]
+
+
+def second_result_overwrites() -> list[Patch]:
+    """A step that has a result takes another one."""
+
+    def save(self: Plan, step_id: str, name: str, op: str, memo: bytes) -> bool:
+        self.saved.append(SavedStep(step_id, name, op, memo))
+        self.saved_ids.add(step_id)
+        self.idle_replies = 0
+        return True
+
+    return [(Plan, "save", save)]
+
+
+def lost_timer() -> list[Patch]:
+    """A queue that grows too long forgets its farther half instead of leaving it to the store."""
+
+    def cut(self: FunctionQueue, batch: int) -> None:
+        from perdure.shard.queues import HEAP_MAX
+
+        self.heap.sort()
+        del self.heap[HEAP_MAX // 2 :]
+
+    return [(FunctionQueue, "_cut", cut)]
+
+
+def double_dispatch() -> list[Patch]:
+    """A reload forgets the calls under way, so that their items are called again beside them."""
+    real = Shard._void
+
+    def void(self: Shard) -> list[Any]:
+        commands = real(self)
+        for (run_id, n), call in list(self._dispatcher.live.items()):
+            self._dispatcher.ended(run_id, n, call.generation)
+        return commands
+
+    return [(Shard, "_void", void)]
+
+
+def epoch_not_checked() -> list[Patch]:
+    """A batch is written whoever owns the shard."""
+    real = Disk._write
+
+    def write(self: Disk, shard: int, epoch: int, changes: Any) -> None:
+        self.shard(shard).epoch = epoch
+        real(self, shard, epoch, changes)
+
+    return [(Disk, "_write", write)]
+
+
+def overlay_ignored() -> list[Patch]:
+    """Runs leave memory although reads under way, and later ones, may not see what became of them."""
+
+    def may_leave(self: Memory, run: Any, oldest: int) -> bool:
+        return run.id not in self._pinned and not any(item.in_flight for item in run.items.values())
+
+    return [(Memory, "_may_leave", may_leave)]
+
+
+def matched_by_ulid() -> list[Patch]:
+    """Before and after is told by the time in an event's ULID, which is the client's claim."""
+    real = matching._end_waits
+
+    def end_waits(state: State, match: Any, receipt: int, name: str, parsed: Any, internal_id: str) -> None:
+        kept = []
+        for run_id, n in match.waits:
+            run = state.memory.get(run_id)
+            item = run.items.get(n) if run is not None else None
+            if item is not None and ulid_time_ms(internal_id) >= item.queued_at:
+                kept.append((run_id, n))
+        match.waits = kept
+        real(state, match, receipt, name, parsed, internal_id)
+
+    return [(matching, "_end_waits", end_waits)]
+
+
+def internal_event_lost() -> list[Patch]:
+    """An event of the server's own is matched from memory only: nothing in the store says that it is still to be."""
+    real = State.emit
+
+    def emit(self: State, *args: Any) -> None:
+        before = set(self.batch.changes.outbox)
+        real(self, *args)
+        for receipt in set(self.batch.changes.outbox) - before:
+            del self.batch.changes.outbox[receipt]
+
+    return [(State, "emit", emit)]
+
+
+def slot_not_released() -> list[Patch]:
+    """The place of a call is kept for ever if its run ends while the call is under way."""
+    real = Dispatcher.ended
+
+    def ended(self: Dispatcher, run_id: str, n: int, generation: int) -> None:
+        run = self._state.memory.runs.get(run_id)
+        if run is None or n not in run.items:
+            self.live.pop((run_id, n), None)
+        else:
+            real(self, run_id, n, generation)
+
+    return [(Dispatcher, "ended", ended)]
+
+
+def void_reply_dropped() -> list[Patch]:
+    """The answers of apps that were decided in a batch that failed are not decided again."""
+    real = Shard._void
+
+    def void(self: Shard) -> list[Any]:
+        return [command for command in real(self) if not isinstance(command, CallEnded)]
+
+    return [(Shard, "_void", void)]
+
+
+MUTANTS: dict[str, Callable[[], list[Patch]]] = {
+    each.__name__: each
+    for each in (
+        release_before_commit,
+        second_result_overwrites,
+        lost_timer,
+        double_dispatch,
+        epoch_not_checked,
+        overlay_ignored,
+        matched_by_ulid,
+        internal_event_lost,
+        slot_not_released,
+        void_reply_dropped,
+    )
+}
+
+
+@contextmanager
+def mutated(name: str) -> Iterator[None]:
+    """The engine with one rule broken; "" leaves it whole."""
+    patches = MUTANTS[name]() if name else []
+    before = [(where, what, getattr(where, what)) for where, what, _ in patches]
+    try:
+        for where, what, value in patches:
+            setattr(where, what, value)
+        yield
+    finally:
+        for where, what, value in before:
+            setattr(where, what, value)
