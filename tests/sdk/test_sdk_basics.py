@@ -133,3 +133,11 @@ def test_state_too_large_for_a_call_is_fetched_by_the_sdk(app: App) -> None:
     assert [call["use_api"] for call in run.log.calls] == [False, False, False, False, True, True]
     assert [len(call["steps"]) for call in run.log.calls] == [0, 1, 2, 3, 0, 0]
     assert [len(call["stack"]) for call in run.log.calls] == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.apps("fastapi", "flask", "js", "js-plain", "js3")
+def test_largest_event_reaches_the_function(app: App) -> None:
+    """Just below the limit of three mebibytes: alone it fills a call nearly twice."""
+    filler = "x" * (3 * 1024 * 1024 - 1000)
+    run = app.run("no-steps", filler=filler)
+    assert (run.status, run.output) == ("Completed", {"hello": run.key})
