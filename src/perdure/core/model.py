@@ -70,23 +70,6 @@ class WaitKind(StrEnum):
     SIGNAL = "signal"
 
 
-class Event(msgspec.Struct, gc=False):
-    """A stored event.
-
-    `receipt` is the shard's own number of it, in order of arrival: before and after are decided by it,
-    never by `internal_id`, whose time part comes from the client's clock. `body` is the JSON that calls
-    carry.
-    """
-
-    receipt: int
-    internal_id: str
-    name: str
-    id: str
-    ts: int
-    received_at: int
-    body: bytes
-
-
 class Step(msgspec.Struct, gc=False):
     """A finished step. `memo` is the JSON that calls carry for it; None when it is not kept in memory."""
 
@@ -142,11 +125,12 @@ class Wait(msgspec.Struct, gc=False):
 class Run(msgspec.Struct):
     """One execution of a function, as it lives in memory.
 
-    `receipts` are those of its trigger events, `events` their bodies. `version` is the request version that
-    the app's SDK pinned, -1 until then; `parallel` whether parallel steps were ever planned. `correlation`
-    is set when the run was invoked by a step: `<run id>.<step hash>`. `state_bytes` is the size of all
-    memos together. `seq` is the next `n` of an item or history entry. `idle_replies` counts answers in a
-    row that brought nothing new.
+    `receipts` are the shard's numbers of its trigger events, in order of arrival: before and after are
+    decided by them, never by the time in an event's ULID, which comes from the client's clock. `events` are
+    their bodies. `version` is the request version that the app's SDK pinned, -1 until then; `parallel`
+    whether parallel steps were ever planned. `correlation` is set when the run was invoked by a step:
+    `<run id>.<step hash>`. `state_bytes` is the size of all memos together. `seq` is the next `n` of an item
+    or history entry. `idle_replies` counts answers in a row that brought nothing new.
     """
 
     id: str

@@ -39,7 +39,7 @@ def read_queue_item_id(text: str) -> tuple[str, int] | None:
     except ValueError:
         decoded = text
     run_id, dot, n = decoded.partition("::")[0].rpartition(".")
-    return (run_id, int(n)) if dot and n.isdigit() and len(n) < 10 else None
+    return (run_id, int(n)) if dot and n.isascii() and n.isdigit() and len(n) < 10 else None
 
 
 def uses_api(run: Run, settings: Settings) -> bool:
@@ -110,7 +110,7 @@ class CallBuilder:
         if not use_api:
             steps = b",".join(
                 [
-                    b'"%b":%b' % (step.id.encode(), step.memo)
+                    b"%b:%b" % (_quoted(step.id), step.memo)
                     for step in run.steps.values()
                     if step.memo is not None
                 ]

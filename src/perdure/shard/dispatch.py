@@ -28,7 +28,7 @@ from perdure.shard.rows import ItemRef
 from perdure.shard.state import ApplyFault, State
 
 GIVE_UP = 3
-"""An item is left alone after so many faults in applying what follows it; the log names each."""
+"""After so many faults in applying what follows an item, it is left alone; before that, its run is failed."""
 MAX_LOADING = 64
 """Runs of one function that are read at once because their items are due."""
 
@@ -79,18 +79,32 @@ class Dispatcher:
                 break
             queue, ref = taken
             try:
-                if self.faults.get(ref, 0) < GIVE_UP:
-                    self._handle(queue, ref, now)
+                self._try(queue, ref, now)
             except ApplyFault:
                 self.faults[ref] = self.faults.get(ref, 0) + 1
                 raise
-            except Exception as error:
-                state.quarantine(f"item {ref}", ref.run_id, error)
             queues.look(queue, now)
             if queue.wants_window():
                 self._loads.window(queue)
             done += 1
         return done
+
+    def _try(self, queue: FunctionQueue, ref: ItemRef, now: int) -> None:
+        """Handle an item. If applying what follows it has failed before, fail its run; if that fails too, let it be."""
+        faults = self.faults.get(ref, 0)
+        if faults >= GIVE_UP:
+            return
+        try:
+            if faults < GIVE_UP - 1:
+                self._handle(queue, ref, now)
+            elif self._state.memory.get(ref.run_id) is None:
+                self._load(queue, ref)
+            else:
+                raise RuntimeError("applying what follows this item has failed before")
+        except ApplyFault:
+            raise
+        except Exception as error:
+            self._state.quarantine(f"item {ref}", ref.run_id, error)
 
     def has_due(self) -> bool:
         """Whether more items can be handled at once."""

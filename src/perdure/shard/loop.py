@@ -59,6 +59,8 @@ GIVE_UP = 4
 """From so many faults on not even the run of a command is touched: only its quarantine row is written."""
 MAX_WAIT_MS = 1_000
 """The loop looks at the wall clock at least this often, also across a suspended machine."""
+SETTLE_S = 5.0
+"""How long (seconds) a shard that stops goes on to store what it has taken. Sleeps that end keep it busy for ever."""
 RETRY_STORE_S = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -166,7 +168,8 @@ class Shard:
         self._deadline = min(self._deadline, loop.time() + grace_s)
         while self._dispatcher.live and loop.time() < self._deadline and not self.ended.done():
             await asyncio.sleep(0.02)
-        while (len(self._inbox) or self._pending()) and self.available and not self.ended.done():
+        latest = loop.time() + SETTLE_S
+        while self._unsettled() and self.available and not self.ended.done() and loop.time() < latest:
             self._awake()
             await asyncio.sleep(0.005)
         self.available = False
@@ -177,8 +180,11 @@ class Shard:
         self._refuse_all()
         await self._loads.close()
 
-    def _pending(self) -> bool:
-        return self._committing is not None or not self._state.batch.empty() or bool(self._loads.waiting())
+    def _unsettled(self) -> bool:
+        """Whether commands that were taken are not on disk yet."""
+        if len(self._inbox) or self._committing is not None:
+            return True
+        return not self._state.batch.empty() or bool(self._loads.waiting())
 
     def _refuse_all(self) -> None:
         """Tell everybody whose command will not be decided any more, or not known to be, to try again."""
@@ -282,22 +288,26 @@ class Shard:
     def _take(self, command: Command) -> None:
         """Decide a command, or let it step aside until the store has been read for it."""
         try:
-            if command.faults < 2 and not self._prepared(command):
-                return
-            self._state.batch.commands.append(command)
-            self._decide(command)
+            try:
+                if command.faults < 2 and not self._prepared(command):
+                    return
+                self._state.batch.commands.append(command)
+                self._decide(command)
+            except ApplyFault:
+                raise
+            except Exception as error:
+                self._set_aside(command, error)
         except ApplyFault:
             command.faults += 2
             raise
-        except Exception as error:
-            run_id = command.run_id if command.faults < GIVE_UP else None
-            self._state.quarantine(repr(command), run_id, error)
-            decide.refuse(
-                self._state,
-                command,
-                RequestError(500, "the server could not decide this; it is in quarantine"),
-            )
         self._loads.release(command)
+
+    def _set_aside(self, command: Command, error: Exception) -> None:
+        """Put a command that cannot be decided into quarantine, and tell its caller."""
+        run_id = command.run_id if command.faults < GIVE_UP else None
+        self._state.quarantine(repr(command), run_id, error)
+        refusal = RequestError(500, "the server could not decide this; it is in quarantine")
+        decide.refuse(self._state, command, refusal)
 
     def _decide(self, command: Command) -> None:
         if command.faults >= 2:
@@ -365,7 +375,12 @@ class Shard:
             self._release(batch)
         else:
             self._committing = (batch, future)
-            future.add_done_callback(lambda _: self._awake())
+            future.add_done_callback(self._commit_done)
+
+    def _commit_done(self, future: asyncio.Future[None]) -> None:
+        if not future.cancelled():
+            future.exception()  # a reload may have stopped waiting for it: then nobody else looks at it
+        self._awake()
 
     def _finish_commit(self) -> None:
         assert self._committing is not None
@@ -385,7 +400,10 @@ class Shard:
         state = self._state
         state.memory.committed = batch.number
         for effect in batch.effects:
-            effect()
+            try:
+                effect()
+            except Exception:
+                log.exception("an effect of a batch has failed; the others go on")
         state.forget(batch.runs.values())
 
     # Calls
@@ -396,7 +414,12 @@ class Shard:
         if run is None or n not in run.items:
             self._dispatcher.ended(run_id, n, generation)
             return
-        self._transport.start(call, partial(self._call_done, run_id, n, generation))
+        done = partial(self._call_done, run_id, n, generation)
+        try:
+            self._transport.start(call, done)
+        except Exception as error:
+            log.exception("the transport has refused a call")
+            done(CallFailure("http_unreachable", f"The call could not be made: {error}"))
 
     def _call_done(self, run_id: str, n: int, generation: int, result: CallAnswer | CallFailure) -> None:
         self._dispatcher.ended(run_id, n, generation)
@@ -419,6 +442,7 @@ class Shard:
     async def _recover(self, commands: list[Command]) -> None:
         """Claim the shard and read its state anew; `commands` are decided again first."""
         self._epoch = await self._store.claim(self.number)
+        commands += self._fresh(self._inbox.take_all())
         old = self._state
         state = State(self._entropy, self._settings)
         state.now = self._clock.now()
@@ -466,7 +490,6 @@ class Shard:
         while True:
             await asyncio.sleep(RETRY_STORE_S[min(self._failures, len(RETRY_STORE_S) - 1)])
             self._failures += 1
-            commands += self._fresh(self._inbox.take_all())
             try:
                 await self._recover(commands)
             except StoreUnavailable as error:

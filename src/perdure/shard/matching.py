@@ -154,11 +154,21 @@ def _end_waits(
         wait = run.waits.get(n) if run is not None else None
         if run is None or wait is None or wait.since >= receipt or wait.event != name:
             continue
-        if wait.kind is WaitKind.INVOKE:
-            memo, failed = _invoke_memo(parsed.body)
-            state.apply(plan_match(run, wait, memo, internal_id, state.now, state.settings_for(run), failed))
-        elif wait.kind is WaitKind.EVENT and _holds(run, wait, parsed, state.now):
-            state.apply(plan_match(run, wait, parsed.body, internal_id, state.now, state.settings_for(run)))
+        try:
+            _end_wait(state, run, wait, parsed, internal_id)
+        except ApplyFault:
+            raise
+        except Exception as error:
+            state.quarantine(f"event {internal_id} {name} for wait {n}", run_id, error)
+
+
+def _end_wait(state: State, run: Run, wait: Wait, parsed: ParsedEvent, internal_id: str) -> None:
+    settings = state.settings_for(run)
+    if wait.kind is WaitKind.INVOKE:
+        memo, failed = _invoke_memo(parsed.body)
+        state.apply(plan_match(run, wait, memo, internal_id, state.now, settings, failed))
+    elif wait.kind is WaitKind.EVENT and _holds(run, wait, parsed, state.now):
+        state.apply(plan_match(run, wait, parsed.body, internal_id, state.now, settings))
 
 
 def _holds(run: Run, wait: Wait, parsed: ParsedEvent, now: int) -> bool:

@@ -19,8 +19,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from perdure.core.model import Event, Item, ItemKind, Run, RunStatus, Step, Wait, WaitKind
-from perdure.shard.rows import EventRow, ItemRow, StoredRun, WaitRow
+from perdure.core.model import Item, ItemKind, Run, RunStatus, Step, Wait, WaitKind
+from perdure.shard.rows import ItemRow, StoredRun, WaitRow
 
 MAX_RESIDENT_RUNS = 5_000
 MAX_MEMO_BYTES = 64 * 1024 * 1024
@@ -272,8 +272,3 @@ def _item(row: ItemRow) -> Item:
 
 def _wait(row: WaitRow) -> Wait:
     return Wait(row.n, WaitKind(row.kind), row.event, row.path, row.value, row.expression, row.since)
-
-
-def event_from_row(row: EventRow) -> Event:
-    """An event from its row."""
-    return Event(row.receipt, row.internal_id, row.name, row.id, row.ts, row.received_at, row.body)

@@ -14,7 +14,7 @@ import msgspec
 
 from perdure.core import history
 from perdure.core.functions import Function, Functions
-from perdure.core.model import CALLING, Item, ItemKind, Run, RunStatus, Step, Wait
+from perdure.core.model import Item, ItemKind, Run, RunStatus, Step, Wait
 from perdure.core.operations import CORRELATION_PATH
 from perdure.core.pacing import Gate
 from perdure.core.plan import Invocation, NewItem, Outcome, Plan
@@ -274,14 +274,21 @@ class State:
         self.batch.payload += len(event.body)
         return receipt
 
-    def emit(self, name: str, data: bytes, event_id: str | None, correlation: str | None) -> None:
+    def emit(
+        self,
+        name: str,
+        data: bytes,
+        event_id: str | None,
+        correlation: str | None,
+        meta: bytes | None = None,
+    ) -> None:
         """Store an event of the server's own, and see to it that it is matched, if anything could meet it.
 
         It is stored with an outbox row in the commit that makes it, so that a crash right after it loses
         nothing.
         """
         internal_id = new_ulid(self.now, self.entropy(10))
-        event = internal_event(name, data, internal_id, event_id or internal_id, self.now)
+        event = internal_event(name, data, internal_id, event_id or internal_id, self.now, meta=meta)
         receipt = self.store_event(event, internal=True)
         if self._interests(name, correlation):
             self.batch.changes.outbox[receipt] = OutboxRow(receipt, "")
@@ -372,6 +379,7 @@ class State:
     def _emit_end(self, run: Run, outcome: Outcome) -> None:
         function = self.functions.by_id[run.function_id]
         first, rest = run.events[0], run.events
+        meta = _meta(first)
         if outcome.error is not None:
             data = lifecycle.failed_event_data(
                 function.slug, run.id, first, rest, outcome.output or b"null", outcome.error, run.correlation
@@ -382,13 +390,21 @@ class State:
             data = lifecycle.finished_event_data(
                 function.slug, run.id, first, rest, outcome.output or b"null", run.correlation
             )
-        self.emit(lifecycle.FINISHED, data, None, run.correlation)
+        self.emit(lifecycle.FINISHED, data, None, run.correlation, meta)
         if outcome.status is RunStatus.FAILED:
-            self.emit(lifecycle.FAILED, data, run.id, run.correlation)
+            self.emit(lifecycle.FAILED, data, run.id, run.correlation, meta)
         elif outcome.status is RunStatus.CANCELLED:
-            self.emit(lifecycle.CANCELLED, data, run.id, run.correlation)
+            self.emit(lifecycle.CANCELLED, data, run.id, run.correlation, meta)
 
 
-def calls_app(item: Item) -> bool:
-    """Whether the item is a call to the app."""
-    return item.kind in CALLING
+class _WithMeta(msgspec.Struct, gc=False):
+    meta: msgspec.Raw = msgspec.Raw()
+
+
+_WITH_META = msgspec.json.Decoder(_WithMeta)
+
+
+def _meta(event: bytes) -> bytes | None:
+    """The sessions of a run's event, which the events of its end carry on."""
+    meta = bytes(_WITH_META.decode(event).meta) if b'"meta":' in event else b""
+    return meta if meta[:1] == b"{" else None
