@@ -30,22 +30,20 @@ import logging
 import traceback
 from functools import partial
 
-from perdure.core.model import CALLING
 from perdure.core.settings import Settings
 from perdure.errors import EpochLost, RequestError, ShardClosed, StoreUnavailable
 from perdure.protocol.calls import Call, CallAnswer, CallFailure
-from perdure.protocol.replies import read_reply
-from perdure.shard import decide, matching
 from perdure.shard.batch import Batch
 from perdure.shard.calls import CallBuilder
-from perdure.shard.commands import CallEnded, Checkpoint, Command, ContinueEvent, ReceiveEvents, SendSignal
+from perdure.shard.commands import CallEnded, Checkpoint, Command, ContinueEvent
 from perdure.shard.counts import Counts
+from perdure.shard.deciding import Decider
 from perdure.shard.dispatch import Dispatcher
 from perdure.shard.inbox import Inbox
 from perdure.shard.loads import Loads
 from perdure.shard.ports import Clock, Entropy, Store, Transport
 from perdure.shard.recovery import recover
-from perdure.shard.state import ApplyFault, State
+from perdure.shard.state import State
 
 log = logging.getLogger("perdure.shard")
 
@@ -55,8 +53,6 @@ TURNS = 64
 """Due items handled in one round."""
 BATCH_COMMANDS = 512
 BATCH_BYTES = 4 * 1024 * 1024
-GIVE_UP = 4
-"""From so many faults on not even the run of a command is touched: only its quarantine row is written."""
 MAX_WAIT_MS = 1_000
 """The loop looks at the wall clock at least this often, also across a suspended machine."""
 SETTLE_S = 5.0
@@ -97,6 +93,7 @@ class Shard:
         self._epoch = 0
         self._state = State(entropy, settings)
         self._loads = self._new_loads()
+        self._decider = Decider(self._state, self._loads)
         self._dispatcher = Dispatcher(self._state, self._loads, self._builder, self._start_call)
         self._committing: tuple[Batch, asyncio.Future[None]] | None = None
         self._wake: asyncio.Future[None] | None = None
@@ -248,7 +245,7 @@ class Shard:
         for _ in range(SLICE):
             if not inbox or self._batch_is_full():
                 break
-            self._take(inbox.take())
+            self._decider.take(inbox.take())
         if state.follow_ups:
             follow_ups, state.follow_ups = state.follow_ups, []
             for command in follow_ups:
@@ -282,84 +279,6 @@ class Shard:
         finally:
             timer.cancel()
             self._wake = None
-
-    # Commands
-
-    def _take(self, command: Command) -> None:
-        """Decide a command, or let it step aside until the store has been read for it."""
-        try:
-            try:
-                if command.faults < 2 and not self._prepared(command):
-                    return
-                self._state.batch.commands.append(command)
-                self._decide(command)
-            except ApplyFault:
-                raise
-            except Exception as error:
-                self._set_aside(command, error)
-        except ApplyFault:
-            command.faults += 2
-            raise
-        self._loads.release(command)
-
-    def _set_aside(self, command: Command, error: Exception) -> None:
-        """Put a command that cannot be decided into quarantine, and tell its caller."""
-        run_id = command.run_id if command.faults < GIVE_UP else None
-        self._state.quarantine(repr(command), run_id, error)
-        refusal = RequestError(500, "the server could not decide this; it is in quarantine")
-        decide.refuse(self._state, command, refusal)
-
-    def _decide(self, command: Command) -> None:
-        if command.faults >= 2:
-            raise RuntimeError("applying this command has failed before")
-        if isinstance(command, ReceiveEvents):
-            if not command.landed:
-                matching.decide_received(self._state, command)
-            decide.answer(self._state, command, None)
-        elif isinstance(command, ContinueEvent):
-            matching.decide_continued(self._state, command)
-        else:
-            decide.SIMPLE[type(command)](self._state, command)
-
-    def _prepared(self, command: Command) -> bool:
-        """Whether everything that the command needs is in memory. If not, it will come back by itself."""
-        if isinstance(command, ReceiveEvents):
-            if not command.receipts and not command.redo:
-                self._give_receipts(command)
-            return bool(command.landed or command.matches) or self._loads.prepare_event(command)
-        if isinstance(command, ContinueEvent):
-            return command.match is not None or self._loads.prepare_event(command)
-        if isinstance(command, SendSignal):
-            return command.looked or self._loads.prepare_signals(command, [command.signal])
-        run_id = command.run_id
-        if run_id is None:
-            return True
-        if not command.loaded and (run_id not in self._state.memory.runs or self._loads.lined_up(run_id)):
-            command.loaded = True
-            self._loads.want_run(run_id, command)
-            return False
-        if isinstance(command, CallEnded) and command.signals is None:
-            return self._prepare_answer(command)
-        return True
-
-    def _give_receipts(self, command: ReceiveEvents) -> None:
-        first = self._state.next_receipt
-        self._state.next_receipt = first + len(command.events)
-        command.receipts = list(range(first, self._state.next_receipt))
-
-    def _prepare_answer(self, command: CallEnded) -> bool:
-        """Read the answer of an app, and find out who holds the signals that it names."""
-        command.signals = {}
-        run = self._state.memory.runs.get(command.run)
-        item = run.items.get(command.n) if run is not None else None
-        if item is None or item.kind not in CALLING or command.result is None:
-            return True
-        command.reply = read_reply(command.result, self._state.now, self._settings.steps_per_run)
-        names = decide.signal_names(command.reply, self._state.now)
-        if not names:
-            return True
-        command.signals = None
-        return self._loads.prepare_signals(command, names)
 
     # Commit and release
 
@@ -453,6 +372,7 @@ class Shard:
         follow_ups = await recover(state, self._store, self.number, kept)
         self._state = state
         self._loads = self._new_loads()
+        self._decider = Decider(state, self._loads)
         self._dispatcher = self._dispatcher.successor(state, self._loads)
         for queue in state.queues.by_function.values():
             if queue.wants_window():
