@@ -19,7 +19,6 @@ MAX_HEADER_BYTES = 64 * 1024
 """Most bytes of headers, trailers included, that an answer may have. Of what cannot be counted before it is whole (a
 single header, a chunk extension) it is noticed one read later at most."""
 
-_INFORMATIONAL_COST = 512
 _TLS_ALERT = b"\x15\x03"
 _MAX_KNOWN_NAMES = 1000
 _header_names: dict[bytes, str] = {}
@@ -152,8 +151,8 @@ class AnswerReader:
         if self.body is not None:
             self.last = True
         elif self.headers is None:
+            # Informational (1xx): the answer proper follows. What it brought still counts as headers.
             self._lines = {}
-            self._header_bytes += _INFORMATIONAL_COST
         else:
             # Asked here: the parser forgets the answer's framing right after this callback.
             self.last = not self._parser.should_keep_alive()

@@ -145,10 +145,7 @@ class LibraryClient:
             answer = body.finish()
         finally:
             self._budget.free(reader)
-        if body.fault is not None:
-            response.close()
-            return body.fault
-        return response.status, headers, answer
+        return body.fault or (response.status, headers, answer)
 
     def _describe(self, error: Exception, who: str) -> str:
         aiohttp = self._aiohttp

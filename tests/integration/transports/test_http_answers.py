@@ -84,6 +84,7 @@ async def test_a_get_has_no_body_and_a_bare_host_asks_for_the_root(
         (PLAIN + b"Transfer-Encoding: chunked\r\n\r\n2;x=1\r\nok\r\n0\r\nStatus: 1\r\n\r\n", 200, b"ok"),
         (b"HTTP/1.1 204 No Content\r\nContent-Length: 7\r\n\r\n", 204, b""),
         (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\n\r\n", 304, b""),
+        (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 99000000\r\n\r\n", 304, b""),
         (b"HTTP/1.1 100 Continue\r\n\r\n" + ok(b"then"), 200, b"then"),
         (b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 102 P\r\n\r\n" + ok(b"x"), 200, b"x"),
         (ok(b"no", status="500 Internal Server Error"), 500, b"no"),
