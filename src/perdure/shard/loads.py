@@ -295,8 +295,7 @@ class Loads:
         refs = await self._store.find_waits(self._shard, lookups, 1)
         holders: dict[str, tuple[str, int] | None] = dict.fromkeys(names)
         for ref in refs:
-            if ref.run_id not in memory.runs:
-                holders[names[ref.lookup]] = (ref.run_id, ref.n)
+            holders[names[ref.lookup]] = (ref.run_id, ref.n)
         for command, wanted in asking:
             for name in wanted:
                 holder = holders[name]
