@@ -38,6 +38,7 @@ ENTROPY_BLOCK = 4096
 SWITCH_INTERVAL_S = 0.0005
 SLOW_SLICE_S = 0.05
 FILES_WANTED = 65_536
+COLLECT_S = 60
 
 
 class WallClock:
@@ -103,7 +104,7 @@ async def running(config: ServerConfig) -> AsyncIterator[RunningServer]:
             Intake(),
         )
         syncing = Syncing(server, transport)
-        watchdog = asyncio.get_running_loop().create_task(_watch(server.gauges))
+        watchdog = asyncio.get_running_loop().create_task(_watch(server.gauges, shard))
         try:
             yield RunningServer(build_app(server), server, syncing)
         finally:
@@ -150,10 +151,17 @@ def _size(path: Path) -> int:
         return 0
 
 
-async def _watch(gauges: Gauges) -> None:
-    """Measure how late the event loop is, and write into the log when something held it up."""
+async def _watch(gauges: Gauges, shard: Shard) -> None:
+    """Measure how late the event loop is, and write into the log when something held it up.
+
+    Cycles of old objects are collected in a quiet moment: by count their turn would hardly ever come.
+    """
     loop = asyncio.get_running_loop()
+    collect_at = loop.time() + COLLECT_S
     while True:
+        if loop.time() >= collect_at and not shard.calls_in_flight and not shard.waiting:
+            gc.collect()
+            collect_at = loop.time() + COLLECT_S
         before = loop.time()
         await asyncio.sleep(0.5)
         late = loop.time() - before - 0.5

@@ -185,7 +185,7 @@ class EventReader:
                 else:
                     self._accept_element(element)
         except RequestError as error:
-            self.error = error
+            self.error = _without_frames(error)
             return
         if self._splitter.fault is not None:
             self.error = self._fault(self._splitter)
@@ -202,7 +202,7 @@ class EventReader:
             try:
                 self._accept_element(self._held)
             except RequestError as error:
-                self.error = error
+                self.error = _without_frames(error)
 
     def _accept_element(self, element: Element) -> None:
         if len(self.events) == MAX_EVENTS:
@@ -227,6 +227,12 @@ class EventReader:
         if fault == NOT_EVENTS and self._content_type.split(";")[0].strip().lower() in _FORMS:
             fault += "; a form cannot carry events"
         return RequestError(400, fault)
+
+
+def _without_frames(error: RequestError) -> RequestError:
+    """Kept with its traceback, an error keeps the reader whose frames it came through, which keeps the error."""
+    error.__traceback__ = None
+    return error
 
 
 def event_response(ids: Sequence[str], error: RequestError | None) -> tuple[int, bytes]:

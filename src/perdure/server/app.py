@@ -69,13 +69,18 @@ def build_app(server: Server) -> Application:
         except (ClientGone, ClientDisconnect):
             return
         except Exception as error:
-            trouble = _explained(error)
-            if trouble.status == 500 and not isinstance(error, RequestError):
-                log.exception("%s %s failed", scope["method"], scope["path"][:200], exc_info=error)
-            if not started:
-                await respond_error(send_marked, trouble)
+            await _fail(scope, None if started else send_marked, error)
 
     return app
+
+
+async def _fail(scope: Scope, send: Send | None, error: Exception) -> None:
+    """Answer with an error, if nothing has been answered yet, and write into the log what nobody expected."""
+    trouble = _explained(error)
+    if trouble.status == 500 and trouble is not error:
+        log.error("%s %s failed", scope["method"], scope["path"][:200], exc_info=error)
+    if send is not None:
+        await respond_error(send, trouble)
 
 
 def _explained(error: Exception) -> RequestError:

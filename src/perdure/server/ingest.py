@@ -49,7 +49,7 @@ async def receive_events(server: Server, scope: Scope, receive: Receive, send: S
         await _read(server, reader, receive)
         stored, error = await _store(server, reader.events, now)
     except RequestError as trouble:
-        stored, error = 0, trouble
+        stored, error = 0, _without_frames(trouble)
     ids = [event.internal_id for event in reader.events[:stored]]
     status, body = event_response(ids, error or reader.error)
     extra: Headers | None = None
@@ -93,15 +93,23 @@ async def _store(server: Server, events: list[IncomingEvent], now: int) -> tuple
             part = events[at : at + EVENTS_AT_ONCE]
             taken.append(server.submit(ReceiveEvents(events=part, received_at=now)))
         except RequestError as refusal:
-            error = refusal
+            error = _without_frames(refusal)
             break
     outcomes = await asyncio.gather(*taken, return_exceptions=True)
     for number, outcome in enumerate(outcomes):
         if isinstance(outcome, BaseException):
             if not isinstance(outcome, RequestError):
                 raise outcome
-            return number * EVENTS_AT_ONCE, outcome
+            return number * EVENTS_AT_ONCE, _without_frames(outcome)
     return min(len(taken) * EVENTS_AT_ONCE, len(events)), error
+
+
+def _without_frames(error: RequestError) -> RequestError:
+    """An error that is kept in a variable of a frame it came through would keep that frame, and so the body
+    that was read there, until the next collection of cycles, which counts objects and not bytes.
+    """
+    error.__traceback__ = None
+    return error
 
 
 async def invoke(server: Server, scope: Scope, receive: Receive, send: Send, slug: str) -> None:
