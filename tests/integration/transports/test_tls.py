@@ -12,14 +12,24 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+import trustme
 
 from perdure.protocol.calls import Call, CallAnswer, CallFailure
 from perdure.transports import HttpTransport
 from tests.integration.transports.conftest import Serve
 from tests.integration.transports.raw_server import Handler, RawServer, Request, Wire, chunked, ok
 
-CERTIFICATE = Path(__file__).parent / "localhost.pem"
-"""Self-signed for localhost and 127.0.0.1, with its key, for these tests alone."""
+AUTHORITY = trustme.CA()
+"""Made anew for each run of the tests, and trusted by nobody else."""
+CERTIFICATE = AUTHORITY.issue_cert("localhost", "127.0.0.1")
+
+
+@pytest.fixture
+def trusted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Trust the authority of these tests."""
+    pem = tmp_path / "authority.pem"
+    AUTHORITY.cert_pem.write_to_path(str(pem))
+    monkeypatch.setenv("SSL_CERT_FILE", str(pem))
 
 
 @pytest_asyncio.fixture
@@ -28,7 +38,7 @@ async def serve_tls() -> AsyncIterator[Serve]:
 
     async def start(handler: Handler | bytes) -> RawServer:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(CERTIFICATE)
+        CERTIFICATE.configure_cert(context)
         server = RawServer(handler, context)
         await server.start()
         servers.append(server)
@@ -46,10 +56,8 @@ async def trusting() -> AsyncIterator[HttpTransport]:
     await made.close()
 
 
-async def test_a_call_over_tls(
-    monkeypatch: pytest.MonkeyPatch, transport: HttpTransport, serve_tls: Serve
-) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+@pytest.mark.usefixtures("trusted")
+async def test_a_call_over_tls(transport: HttpTransport, serve_tls: Serve) -> None:
     server = await serve_tls(ok(b"[]", "X-A: 1", "x-a: 2", status="206 Partial Content"))
     headers = (("Content-Type", "application/json"), ("Host", "evil"), ("Content-Length", "99"))
     call = Call(url=server.url("/api?fnId=a&stepId=b%20c%2F"), body=b"[1]", headers=headers)
@@ -74,7 +82,7 @@ async def test_a_certificate_that_nobody_vouches_for(transport: HttpTransport, s
     end = await transport.request(Call(url=server.url("/?token=secret"), body=b"{}"))
     assert isinstance(end, CallFailure)
     assert end.code == "http_unreachable"
-    assert end.message.startswith(f"The certificate of {server.who} was not accepted: self-signed")
+    assert end.message.startswith(f"The certificate of {server.who} was not accepted: unable to get local issuer")
     assert "secret" not in end.message
     assert server.requests == []
 
