@@ -37,9 +37,12 @@ class Story:
     journal: Journal
     load: Load
 
-    def moments(self, entropy: random.Random, kills: int) -> list[int]:
-        """How many calls the app will have got at each kill, spread at random over the whole load."""
-        expected = self.load.total * 4
+    def moments(self, entropy: random.Random, kills: int, calls_per_run: int = 6) -> list[int]:
+        """How many calls the app will have got at each kill, spread at random over the whole load.
+
+        `calls_per_run` is what an event leads to at least, if nothing is killed.
+        """
+        expected = self.load.total * calls_per_run
         return sorted(entropy.randrange(expected // 50, expected * 9 // 10) for _ in range(kills))
 
     def wait_for_moment(self, moment: int, entropy: random.Random) -> None:
@@ -131,7 +134,7 @@ def test_server_killed_when_runs_have_ended(size: Size, entropy: random.Random, 
     with site(tmp_path, "bare") as running:
         story = begin(running, size, entropy, jobs.short_job_of)
         found: list[Ledger] = []
-        for moment in story.moments(entropy, size.kills):
+        for moment in story.moments(entropy, size.kills, calls_per_run=3):
             story.wait_for_moment(moment, entropy)
             running.server.kill()
             found.append(Ledger.of_the_dead(running.database, tmp_path / "scratch"))
