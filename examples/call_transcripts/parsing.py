@@ -13,7 +13,7 @@ from typing import TypedDict
 PARSER = "keyword stand-in (no language model)"
 
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
-SPEAKER = re.compile(r"^\s*([A-Z][\w .'-]{0,40}):\s*(?=\S)", re.MULTILINE)
+SPEAKER = re.compile(r"(?:^|(?<=[.!?]))\s*([A-Z][\w .'-]{0,40}):\s*(?=\S)", re.MULTILINE)
 MONEY = re.compile(r"[$€£]\s?\d[\d,.]*\d?\s?[kKmM]?\b|\b\d[\d,.]*\s?(?:dollars|euros|pounds)\b")
 WORDS = {
     "pain_points": (

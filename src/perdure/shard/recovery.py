@@ -44,6 +44,7 @@ async def recover(
     _take_functions(state, found.functions)
     for event, path, count in found.wait_counts:
         state.memory.wait_counts.setdefault(event, {})[path] = count
+    again = 0
     for at in range(0, len(found.in_flight), RUNS_AT_ONCE):
         runs = await store.load_runs(shard, found.in_flight[at : at + RUNS_AT_ONCE])
         for stored in runs.values():
@@ -52,8 +53,9 @@ async def recover(
             for item in list(run.items.values()):
                 if item.in_flight and ((run.id, item.n), item.generation) not in kept:
                     _call_again(state, run, item)
-    if found.in_flight:
-        log.info("%d runs were being worked on; their calls are made again", len(found.in_flight))
+                    again += 1
+    if again:
+        log.info("%d calls were cut off; they are made again", again)
     for queue in state.queues.by_function.values():
         state.queues.look(queue, state.now)
     return [_go_on(row) for row in found.outbox]
