@@ -104,6 +104,7 @@ async def running(config: ServerConfig) -> AsyncIterator[RunningServer]:
             Intake(),
         )
         syncing = Syncing(server, transport)
+        server.sync = syncing.sync
         watchdog = asyncio.get_running_loop().create_task(_watch(server.gauges, shard))
         try:
             yield RunningServer(build_app(server), server, syncing)

@@ -22,6 +22,8 @@ NOT_AT_START = (
     "hypothesis",
     "inngest",
     "jinja2",
+    "perdure.reading.trace",
+    "perdure.server.graphql.schema",
     "pydantic",
     "requests",
     "rich",

@@ -228,7 +228,7 @@ class _Builder:
         copy = msgspec.structs.replace(attempt, op=op.op)
         _add(step, copy, FAILED if failed else COMPLETED)
         if final:
-            step.status, step.ended, step.has_output = copy.status, entry.at, True
+            step.ended, step.has_output = entry.at, True
         else:
             step.status = RUNNING
             self._retried[note.item] = op.id
@@ -252,18 +252,24 @@ class _Builder:
         for op in note.ops:
             if op.planned or ((known := self.step(op.id)) is not None and known.status not in PENDING):
                 continue
-            started = round(op.at) or entry.at
+            started, ended = self._own_times(op, entry.at)
             step = self.open_step(op, RUNNING, started)
             recorded = self.recorded.get(op.id)
             failed = recorded is not None and recorded.failed
             if step.attempts:
                 number = step.attempts[-1].number + 1
-                ended = started + round(op.took)
                 attempt = Attempt(number, COMPLETED, started, started, started, ended, op=op.op)
                 _add(step, attempt, FAILED if failed else COMPLETED)
             step.started = step.started or started
             step.status, step.has_output = FAILED if failed else COMPLETED, True
-            step.ended = started + round(op.took) if op.at else entry.at
+            step.ended = ended
+
+    def _own_times(self, op: OpNote, posted: int) -> tuple[int, int]:
+        """When a posted step ran, by the app's clock; where that cannot be, so long before it was posted."""
+        started, took = round(op.at), round(op.took)
+        if (self.whole.run.started_at or 0) <= started and started + took <= posted:
+            return started, started + took
+        return posted - took, posted
 
     def invoked(self, _: HistoryRecord, note: history.InvokedNote) -> None:
         step = self.step(note.step)

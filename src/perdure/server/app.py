@@ -19,6 +19,7 @@ from perdure.errors import RequestError, StoreUnavailable
 from perdure.server import checkpoints, development, ingest, registering, test_api
 from perdure.server.auth import from_foreign_page
 from perdure.server.context import Server
+from perdure.server.graphql.route import GraphqlRoute
 from perdure.server.http import (
     TEXT,
     ClientGone,
@@ -179,6 +180,7 @@ def _rest(server: Server) -> Starlette:
         Route("/v0/telemetry", dropped, methods=["POST"]),
         *registering.registration_routes(server),
         *rest_routes(server),
+        Route("/v0/gql", GraphqlRoute(server)),
     ]
     if server.config.mode == "dev":
         routes += test_api.test_routes(server)

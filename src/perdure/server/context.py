@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 from perdure.config import ServerConfig
 from perdure.errors import RequestError, ShardClosed
+from perdure.protocol.syncs import SyncOutcome
 from perdure.reading.port import Reader
 from perdure.server.auth import Keys
 from perdure.server.http import Intake
@@ -34,6 +36,8 @@ class Server:
     version: str
     gauges: Gauges
     intake: Intake
+    sync: Callable[[str], Coroutine[Any, Any, SyncOutcome]] | None = None
+    """Syncs the app at a URL, once whoever does that is there."""
 
     def submit(self, command: Command) -> asyncio.Future[object]:
         """Give a command to the shard. Raises `RequestError` 503 if it takes none now."""

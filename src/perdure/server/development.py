@@ -52,7 +52,7 @@ def info(server: Server) -> Response:
             "retry_interval": config.retry_interval or 0,
             "queue_workers": config.queue_workers,
         },
-        "functions": [_function(function) for function in sorted(functions, key=lambda f: (f.name, f.slug))],
+        "functions": [shown_function(function) for function in sorted(functions, key=lambda f: (f.name, f.slug))],
         "apps": _apps(server),
         "handlers": None,
         "isSingleNodeService": False,
@@ -86,7 +86,8 @@ def _apps(server: Server) -> list[dict[str, object]]:
     ]
 
 
-def _function(function: Function) -> dict[str, object]:
+def shown_function(function: Function) -> dict[str, object]:
+    """A function as `/dev` shows it: what it is, and those of its rules that it sets."""
     raw = msgspec.json.decode(function.config.raw, type=dict[str, msgspec.Raw])
     given = {name.lower(): value for name, value in raw.items() if bytes(value) not in (b"null", b"[]")}
     shown: dict[str, object] = {

@@ -160,6 +160,17 @@ class CancelRun(Command):
 
 
 @dataclass(slots=True, eq=False)
+class Rerun(Command):
+    """Run a run again from its events. The answer is the new run's id, or None if the old one is unknown."""
+
+    run: str = ""
+
+    @property
+    def run_id(self) -> str | None:
+        return self.run
+
+
+@dataclass(slots=True, eq=False)
 class SendSignal(Command):
     """Give a signal to its waiter.
 

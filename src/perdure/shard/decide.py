@@ -25,6 +25,7 @@ from perdure.protocol.memos import signal_memo
 from perdure.protocol.op_options import signal_options
 from perdure.protocol.replies import OpsReply, read_reply
 from perdure.shard import commands as c
+from perdure.shard.rerunning import create_rerun
 from perdure.shard.rows import AppRow, FunctionRow
 from perdure.shard.state import State
 
@@ -180,6 +181,14 @@ def cancel_run(state: State, command: c.CancelRun) -> None:
     answer(state, command, before)
 
 
+def rerun(state: State, command: c.Rerun) -> None:
+    """Run a run again. The caller learns the new run's id."""
+    try:
+        answer(state, command, create_rerun(state, command))
+    except RequestError as error:
+        refuse(state, command, error)
+
+
 def send_signal(state: State, command: c.SendSignal) -> None:
     """Give a signal to the run that waits for it."""
     holder = signal_holder(state, command.signal, command.holder)
@@ -332,6 +341,7 @@ def forget_keys(state: State, command: c.ForgetKeys) -> None:
 SIMPLE: dict[type[c.Command], Callable[[State, c.Command], None]] = {
     c.Checkpoint: checkpoint,  # type: ignore[dict-item]
     c.CancelRun: cancel_run,  # type: ignore[dict-item]
+    c.Rerun: rerun,  # type: ignore[dict-item]
     c.SendSignal: send_signal,  # type: ignore[dict-item]
     c.RegisterApp: register_app,  # type: ignore[dict-item]
     c.PutApp: put_app,  # type: ignore[dict-item]

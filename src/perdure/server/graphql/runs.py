@@ -1,0 +1,314 @@
+"""Runs: one, lists of them, their triggers and their results."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from graphql import GraphQLError
+
+from perdure.core.model import RunStatus
+from perdure.protocol.ids import is_ulid
+from perdure.reading.outputs import (
+    OutputName,
+    SpanOutput,
+    read_error,
+    read_output_name,
+    run_output,
+    step_output,
+    trigger_payload,
+)
+from perdure.reading.port import ListedRun, RunFilter, RunPlace, RunRecord
+from perdure.reading.spans import Span, trace_id
+from perdure.reading.trace import current_trace, older_trace
+from perdure.server.graphql.apps import app_of, function_of
+from perdure.server.graphql.searching import compile_query, decoded, search
+from perdure.server.graphql.session import Session, checked_run_id, unknown_run
+from perdure.server.graphql.values import Page, always, cursor, read_cursor, read_page, read_time, time_text
+
+SCHEDULED = "inngest/scheduled.timer"
+"""The event of a run that a schedule started (protocol §4.4)."""
+
+_FIELDS = {"QUEUED_AT": "created_at", "STARTED_AT": "started_at", "ENDED_AT": "ended_at"}
+
+
+class TracedSpan(msgspec.Struct):
+    """A span with its run, and the span above it."""
+
+    span: Span
+    run: RunRecord
+    parent: TracedSpan | None = None
+
+
+# Lists
+
+
+def runs(
+    _: object,
+    session: Session,
+    first: int,
+    filter: dict[str, Any],
+    orderBy: list[dict[str, str]],
+    after: str | None = None,
+    preview: bool | None = None,  # noqa: ARG001
+) -> Page:
+    """A page of runs."""
+    size = read_page(first)
+    wanted = _filter(session, filter, orderBy)
+    place = read_cursor(after, RunPlace)
+    if wanted is None:
+        return Page([], [], False, after is not None, None, lambda: 0)
+    query = filter.get("query")
+    if query:
+        return _search(session, wanted, place, size, query)
+    reader = session.server.reader
+    # Outputs come with the row that is asked for, not with the list: they may be large.
+    listed = session.ask(lambda: reader.list_runs(wanted, after=place, limit=size + 1))
+    shown = [found.run for found in listed[:size]]
+    cursors = [cursor(wanted.place(run)) for run in shown]
+    return Page(
+        [_Listed(run) for run in shown],
+        cursors,
+        len(listed) > size,
+        after is not None,
+        cursors[-1] if cursors else None,
+        lambda: session.ask(lambda: reader.count_runs(wanted)),
+    )
+
+
+class _Listed(msgspec.Struct):
+    """A run of a list, without its output."""
+
+    run: RunRecord
+
+
+def _filter(session: Session, given: dict[str, Any], order_by: list[dict[str, str]]) -> RunFilter | None:
+    """The listing that is asked for, or None if nothing can be in it."""
+    order = order_by[0] if order_by else {"field": given.get("timeField") or "QUEUED_AT", "direction": "DESC"}
+    if len(order_by) > 1:
+        raise GraphQLError("orderBy has more than one field; runs are ordered by one time, and then by id")
+    time_field = given.get("timeField") or "QUEUED_AT"
+    if order["field"] != time_field:
+        raise GraphQLError(
+            f"orderBy is by {order['field']} and filter.timeField is {time_field}; both must be the same time"
+        )
+    functions = list(given.get("functionIDs") or [])
+    if given.get("appIDs"):
+        of_apps = session.function_ids(given["appIDs"])
+        functions = [id for id in functions if id in of_apps] if functions else of_apps
+        if not functions:
+            return None
+    return RunFilter(
+        field=_FIELDS[time_field],  # type: ignore[arg-type]
+        since=read_time(given["from"], "filter.from") or 0,
+        until=read_time(given.get("until"), "filter.until") or 2**47,
+        statuses=tuple(given.get("status") or ()),
+        function_ids=tuple(dict.fromkeys(functions)),
+        ascending=order["direction"] == "ASC",
+    )
+
+
+def _search(session: Session, wanted: RunFilter, place: RunPlace | None, size: int, query: str) -> Page:
+    expression = compile_query(query, ("event", "output"))
+    reader = session.server.reader
+
+    def fetch(last: ListedRun | None, limit: int) -> list[ListedRun]:
+        after = place if last is None else wanted.place(last.run)
+        return session.ask(lambda: reader.list_runs(wanted, after=after, limit=limit, payloads=True))
+
+    def variables(listed: ListedRun) -> dict[str, object]:
+        return {"event": decoded(listed.event), "output": decoded(listed.run.output)}
+
+    found = search(session, fetch, variables, expression, size)
+    shown = [listed.run for listed in found.rows]
+    cursors = [cursor(wanted.place(run)) for run in shown]
+    end = cursor(wanted.place(found.last.run)) if found.last is not None else None
+    return Page(list(shown), cursors, not found.complete, place is not None, end, lambda: len(shown))
+
+
+# One run
+
+
+def run(_: object, session: Session, runID: str) -> RunRecord:
+    """A run. One that is not there is an error: clients ask again."""
+    found = session.run(checked_run_id(runID))
+    if found is None:
+        raise unknown_run(runID)
+    return found
+
+
+def full(listed: RunRecord | _Listed, session: Session) -> RunRecord:
+    """The run itself, with its output."""
+    if isinstance(listed, RunRecord):
+        return listed
+    found = session.run(listed.run.id)
+    if found is None:
+        raise unknown_run(listed.run.id)
+    return found
+
+
+def head(listed: RunRecord | _Listed) -> RunRecord:
+    """The run as far as any list has it."""
+    return listed if isinstance(listed, RunRecord) else listed.run
+
+
+def output_text(found: RunRecord) -> str | None:
+    """What a run gave, as JSON text; None until it has ended, and for one that gave nothing."""
+    return None if found.output is None else found.output.decode()
+
+
+def cron_of(session: Session, found: RunRecord) -> str | None:
+    """The schedule that started a run, or None."""
+    if found.event_name != SCHEDULED:
+        return None
+    event = session.event(found.event_id)
+    if event is None:
+        return None
+    try:
+        body = msgspec.json.decode(event.body, type=_Timer)
+    except msgspec.ValidationError:
+        return None
+    return body.data.cron or None
+
+
+class _Cron(msgspec.Struct):
+    cron: str = ""
+
+
+class _Timer(msgspec.Struct):
+    data: _Cron = msgspec.field(default_factory=_Cron)
+
+
+def is_batch(session: Session, found: RunRecord) -> bool:
+    """Whether a run was started by a batch of events."""
+    function = session.function(found.function_id)
+    return len(found.event_ids) > 1 or (function is not None and function.config.batch is not None)
+
+
+def source_of(found: RunRecord) -> str | None:
+    """The run whose step invoked this one."""
+    parent = (found.correlation or "").partition(".")[0]
+    return parent if is_ulid(parent) else None
+
+
+def trigger(_: object, session: Session, runID: str) -> dict[str, object]:
+    """The events that started a run."""
+    whole = session.whole(checked_run_id(runID))
+    events = whole.events
+    return {
+        "eventName": whole.run.event_name,
+        "IDs": list(whole.run.event_ids),
+        "payloads": [trigger_payload(event).decode() for event in events],
+        "timestamp": time_text(events[0].ts if events else whole.run.created_at),
+        "isBatch": is_batch(session, whole.run),
+        "batchID": None,
+        "cron": cron_of(session, whole.run),
+    }
+
+
+# Traces and results
+
+
+def trace(listed: RunRecord | _Listed, session: Session, preview: bool | None = None) -> TracedSpan:
+    """The trace of a run: the current rendering if `preview`, else the older one."""
+    run_id = head(listed).id
+    whole, timeline = session.whole(run_id), session.timeline(run_id)
+    if preview:
+        return TracedSpan(current_trace(whole, timeline), whole.run)
+    return TracedSpan(older_trace(whole, _slug(session, whole.run), timeline), whole.run)
+
+
+def run_trace(_: object, session: Session, runID: str) -> TracedSpan:
+    """The trace of a run by its id."""
+    return trace(run(None, session, runID), session)
+
+
+def _slug(session: Session, found: RunRecord) -> str:
+    function = session.function(found.function_id)
+    return function.slug if function is not None else found.function_id
+
+
+class _EntryError(msgspec.Struct):
+    error: msgspec.Raw = msgspec.Raw()
+
+
+def span_output(_: object, session: Session, outputID: str) -> SpanOutput:
+    """The result that a span names."""
+    try:
+        name = read_output_name(outputID)
+    except ValueError as error:
+        raise GraphQLError(f"error parsing span identifier: {error}") from None
+    if name.kind == "root":
+        whole = session.whole(name.run_id)
+        return run_output(whole.run, whole.events)
+    if name.kind == "end":
+        return run_output(run(None, session, name.run_id))
+    return _part_output(session, name)
+
+
+def _part_output(session: Session, name: OutputName) -> SpanOutput:
+    reader = session.server.reader
+    if name.kind == "step":
+        step = session.ask(lambda: reader.step_of_run(name.run_id, name.key))
+        if step is not None:
+            return step_output(step.op, step.memo)
+    else:
+        n = int(name.key[:12])
+        entries = session.ask(lambda: reader.history_of_run(name.run_id, after=n - 1, limit=1))
+        if entries and entries[0].n == n:
+            error = bytes(msgspec.json.decode(entries[0].body, type=_EntryError).error)
+            if error:
+                return SpanOutput(error=read_error(error))
+    raise GraphQLError("there is no such output; its run may have been removed")
+
+
+RESOLVERS: dict[str, dict[str, Any]] = {
+    "Query": {
+        "runs": runs,
+        "run": run,
+        "runTrigger": trigger,
+        "runTrace": run_trace,
+        "runTraceSpanOutputByID": span_output,
+    },
+    "FunctionRunV2": {
+        "id": lambda run, _: head(run).id,
+        "appID": lambda run, session: function_of(session, head(run).function_id).app_id,
+        "app": lambda run, session: app_of(session, function_of(session, head(run).function_id).app_id),
+        "functionID": lambda run, _: head(run).function_id,
+        "function": lambda run, session: function_of(session, head(run).function_id),
+        "traceID": lambda run, _: trace_id(head(run).id),
+        "queuedAt": lambda run, _: time_text(head(run).created_at),
+        "startedAt": lambda run, _: time_text(head(run).started_at),
+        "endedAt": lambda run, _: time_text(head(run).ended_at),
+        "status": lambda run, _: str(head(run).status),
+        "sourceID": lambda run, _: source_of(head(run)),
+        "triggerIDs": lambda run, _: list(head(run).event_ids),
+        "eventName": lambda run, _: head(run).event_name,
+        "isBatch": lambda run, session: is_batch(session, head(run)),
+        "batchCreatedAt": always(None),
+        "cronSchedule": lambda run, session: cron_of(session, head(run)),
+        "output": lambda run, session: (
+            None if head(run).ended_at is None else output_text(full(run, session))
+        ),
+        "trace": trace,
+        "hasAI": lambda run, session: session.timeline(head(run).id).has_ai,
+        "originalRunID": lambda run, _: head(run).original_run_id,
+        "defers": always([]),
+        "siblingDefers": always([]),
+        "deferredFrom": always(None),
+        "isDeferred": always(False),
+    },
+    "RunTraceSpanOutput": {
+        "input": lambda output, _: output.input,
+        "data": lambda output, _: output.data,
+        "error": lambda output, _: output.error,
+    },
+    "StepError": {
+        "message": lambda error, _: error.message,
+        "name": lambda error, _: error.name,
+        "stack": lambda error, _: error.stack,
+        "cause": lambda error, _: error.cause,
+    },
+}
+
+LIVE = (RunStatus.QUEUED, RunStatus.RUNNING)
