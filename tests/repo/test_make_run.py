@@ -1,7 +1,7 @@
 """`make run` as a newcomer meets it: a copy of the repository with nothing set up, one command, and the example's job.
 
-The job's second step fails; then the app is killed in the middle of it; then the server is. What has finished is
-never done again, and every call is completed. Ctrl-C leaves nothing running, and a second `make run` installs nothing.
+The example's job ends and REST shows it, a taken port is named, Ctrl-C leaves nothing running, and a second `make run`
+installs nothing. What happens when its processes are killed is in tests/integration/newcomer.
 """
 
 from __future__ import annotations
@@ -73,9 +73,6 @@ class Copy:
         assert call["status"] == "completed"
         return dict(call["step_tries"])
 
-    def in_second_step(self, call_id: str) -> None:
-        wait_for("the second step", lambda: self.call(call_id)["step_tries"].get(STEPS[1]), 30, self.log)
-
     def process(self, name: str) -> int:
         """The newest process of that name, as the output tells it."""
         return int(
@@ -113,11 +110,6 @@ def end(make: subprocess.Popen[bytes], copy: Copy) -> None:
     assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
 
 
-def test_a_failing_step_is_tried_again_and_no_other(running: Copy) -> None:
-    tries = running.completed(running.upload(fail_first=1))
-    assert tries == {**dict.fromkeys(STEPS, 1), STEPS[1]: 2}
-
-
 def test_rest_shows_the_run(running: Copy) -> None:
     call_id = running.upload()
     running.completed(call_id)
@@ -130,22 +122,6 @@ def test_rest_shows_the_run(running: Copy) -> None:
         running.log,
     )
     assert run["output"]["call_id"] == call_id
-
-
-def test_app_killed_in_the_middle_of_the_second_step(running: Copy) -> None:
-    call_id = running.upload(takes_seconds=3)
-    running.in_second_step(call_id)
-    os.kill(running.process("app"), signal.SIGKILL)
-    tries = running.completed(call_id)
-    assert tries == {**dict.fromkeys(STEPS, 1), STEPS[1]: 2}
-
-
-def test_server_killed_in_the_middle_of_the_second_step(running: Copy) -> None:
-    call_id = running.upload(takes_seconds=3)
-    running.in_second_step(call_id)
-    os.kill(running.process("perdure"), signal.SIGKILL)
-    tries = running.completed(call_id)
-    assert tries == {**dict.fromkeys(STEPS, 1), STEPS[1]: 2}
 
 
 def test_a_taken_port_is_named_with_the_way_out(running: Copy) -> None:
