@@ -106,6 +106,8 @@ class Shard:
         the disk.
         """
         self._faults = 0
+        self._outbox_faults: dict[int, int] = {}
+        """Faults of commands that come back from the outbox as new ones, by receipt."""
         self._failures = 0
         self._task: asyncio.Task[None] | None = None
 
@@ -370,6 +372,8 @@ class Shard:
         kept = {(key, call.generation) for key, call in self._dispatcher.live.items()}
         kept |= {((c.run, c.n), c.generation) for c in commands if isinstance(c, CallEnded)}
         follow_ups = await recover(state, self._store, self.number, kept)
+        for command in follow_ups:
+            command.faults = self._outbox_faults.get(command.receipt, 0)
         self._state = state
         self._loads = self._new_loads()
         self._decider = Decider(state, self._loads)
@@ -442,7 +446,11 @@ class Shard:
 
         Those that the shard gave itself come back from the outbox.
         """
-        fresh = [command for command in dict.fromkeys(commands) if not isinstance(command, ContinueEvent)]
-        for command in fresh:
-            command.again()
+        fresh = []
+        for command in dict.fromkeys(commands):
+            if isinstance(command, ContinueEvent):
+                self._outbox_faults[command.receipt] = command.faults
+            else:
+                command.again()
+                fresh.append(command)
         return fresh

@@ -19,7 +19,7 @@ from perdure.core.model import Item, Run
 from perdure.core.plan import Plan, failure
 from perdure.protocol.failures import OpError
 from perdure.protocol.function_rules import load_function
-from perdure.shard.commands import Command, ContinueEvent
+from perdure.shard.commands import ContinueEvent
 from perdure.shard.memory import run_from_rows
 from perdure.shard.ports import Store
 from perdure.shard.rows import FunctionRow, OutboxRow
@@ -32,7 +32,7 @@ RUNS_AT_ONCE = 500
 
 async def recover(
     state: State, store: Store, shard: int, kept: Collection[tuple[tuple[str, int], int]]
-) -> list[Command]:
+) -> list[ContinueEvent]:
     """Fill an empty state from the store. `kept` are calls ((run id, n), generation) that are still under
     way.
 
@@ -95,7 +95,7 @@ def _call_again(state: State, run: Run, item: Item) -> None:
     state.enqueue(run, item)
 
 
-def _go_on(row: OutboxRow) -> Command:
+def _go_on(row: OutboxRow) -> ContinueEvent:
     if not row.cursor:
         return ContinueEvent(receipt=row.receipt)
     after = msgspec.json.decode(row.cursor, type=tuple[str, str, int])

@@ -465,6 +465,34 @@ class TestDecisionsThatRaise:
 
         test()
 
+    def test_an_event_of_the_server_that_cannot_be_matched(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It comes back from the outbox after each reload; it must not bring the next one about for ever."""
+
+        @virtually
+        async def test() -> None:
+            world = await self.two_runs()
+            await world.register(HELLO, config("callee", "never"))
+            parent, other = world.network.open
+            parent.ops(invoke("i", "callee"))
+            await world.settle()
+            faults = break_applying(monkeypatch, {parent.run_id})
+            (callee,) = (call for call in world.network.open if call is not other)
+            callee.returns()
+            await world.sleep(60)
+            assert len(faults) == 1
+            assert world.tables.quarantine
+            assert len(world.tables.outbox) == 1
+            other.ops(step("a"))
+            await world.settle()
+            assert world.steps(other.run_id) == {"a": {"data": None}}
+            monkeypatch.undo()
+            await world.restart()
+            await world.settle()
+            assert not world.tables.outbox
+            assert world.steps(parent.run_id) == {"i": {"data": None}}
+
+        test()
+
     def test_one_wait_of_many_that_an_event_ends(self, monkeypatch: pytest.MonkeyPatch) -> None:
         @virtually
         async def test() -> None:
@@ -512,6 +540,38 @@ class TestEffects:
         world.network.refuse = None
         await world.sleep(2)
         (await world.call()).returns()
+
+    @virtually
+    async def test_one_that_raises_does_not_keep_the_others(self) -> None:
+        world = await World().start(HELLO)
+
+        def broken() -> None:
+            raise ZeroDivisionError("a bug in an effect")
+
+        world.shard.state.batch.effects.append(broken)
+        await world.send(an_event("test/hello"))
+        await world.settle()
+        assert len(world.network.open) == 1
+        assert world.tables.epoch == 1
+
+    @virtually
+    async def test_a_call_does_not_leave_for_a_run_that_was_cancelled_meanwhile(self) -> None:
+        commits: list[Callable[[], None]] = []
+        world = await World().start(HELLO)
+        world.store.scheduler = commits.append
+        sent = asyncio.ensure_future(world.send(an_event("test/hello")))
+        await world.settle()
+        (run_id,) = world.shard.state.memory.runs
+        cancelled = asyncio.ensure_future(world.submit(CancelRun(run=run_id)))
+        await world.settle()
+        assert world.shard.calls_in_flight == 1
+        while commits:
+            commits.pop(0)()
+            await world.settle()
+        assert await cancelled == "RUNNING"
+        await sent
+        assert not world.network.calls
+        assert world.shard.calls_in_flight == 0
 
     @virtually
     async def test_a_caller_that_is_gone_disturbs_nobody(self) -> None:
