@@ -304,7 +304,10 @@ class TestHelpersOfSdks:
             "the run",
             lambda: [r["id"] for r in graphql.ask(from_event, event_id=event_id)["event"]["functionRuns"]],
         )
-        get_run = "query GetRun($run_id: String!){run(runID:$run_id){output status} runTrigger(runID:$run_id){payloads}}"
+        get_run = (
+            "query GetRun($run_id: String!){run(runID:$run_id){output status}"
+            " runTrigger(runID:$run_id){payloads}}"
+        )
         data = until(
             "the end",
             lambda: (
