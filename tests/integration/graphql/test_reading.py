@@ -97,7 +97,7 @@ class TestAppsAndFunctions:
             "rateLimit": None,
         }
         assert timed["triggers"] == [{"type": "CRON", "value": "0 0 1 1 *", "condition": None}]
-        assert timed["configuration"]["retries"] == {"value": 4, "isDefault": True}
+        assert timed["configuration"]["retries"] == {"value": 3, "isDefault": True}
         by_slug = "query($s:String!){functionBySlug(query:{functionSlug:$s}){slug app{name}}}"
         assert graphql.ask(by_slug, s="shown-timed") == {
             "functionBySlug": {"slug": "shown-timed", "app": {"name": "shown"}}

@@ -15,11 +15,6 @@ from perdure.server.graphql.session import Session
 from perdure.server.graphql.values import always, json_text
 from perdure.shard.rows import AppRow
 
-DEFAULT_RETRIES = 4
-"""What a function without a setting of its own gets (protocol §4.2)."""
-MAX_RETRIES = 20
-
-
 def apps(_: object, session: Session, filter: dict[str, str] | None = None) -> list[AppRow]:
     """Apps that are not archived."""
     method = (filter or {}).get("method")
@@ -91,9 +86,8 @@ def _failure_handler(function: Function, session: Session) -> Function | None:
 
 def _configuration(function: Function, _: Session) -> dict[str, object]:
     config = function.config
-    retries = DEFAULT_RETRIES if config.retries is None else min(config.retries, MAX_RETRIES)
     return {
-        "retries": {"value": retries, "isDefault": config.retries is None},
+        "retries": {"value": function.attempts - 1, "isDefault": config.retries is None},
         "cancellations": [
             {"event": cancel.event, "condition": cancel.condition, "timeout": _duration(cancel.timeout_ms)}
             for cancel in config.cancel
