@@ -1,4 +1,4 @@
-"""The command line: `perdure dev`."""
+"""The command line: `perdure dev`, and commands that talk to a running server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,24 @@ _COMMAS = "May be given several times, or with commas."
 _PORT = click.IntRange(0, 65535)
 
 
-@click.group()
+_TERMINAL = ("send", "invoke", "runs", "run", "cancel", "rerun", "functions")
+"""Commands of `perdure.terminal`, loaded when one of them is asked for: the server needs none."""
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), *_TERMINAL]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _TERMINAL:
+            return super().get_command(ctx, cmd_name)
+        from perdure.terminal import commands
+
+        command: click.Command = getattr(commands, cmd_name)
+        return command
+
+
+@click.group(cls=_Commands)
 @click.version_option(__version__, prog_name="perdure")
 def main() -> None:
     """Perdure: durable background work for ordinary web apps."""

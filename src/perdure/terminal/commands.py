@@ -1,0 +1,286 @@
+"""The commands that talk to a running server: send, invoke, runs, run, cancel, rerun, functions.
+
+Exit codes: 0, 1 for an error, 2 for a wrong command line, and 3 from the commands that wait for the end of a
+run if it did not complete.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+
+import click
+import msgspec
+
+from perdure.terminal import printing, watching
+from perdure.terminal.arguments import (
+    data_option,
+    event_key_option,
+    make_client,
+    server_options,
+    since,
+    user_option,
+)
+from perdure.terminal.client import Client
+from perdure.terminal.failures import TerminalError
+from perdure.terminal.records import COMPLETED, ENDED, TracedRun
+from perdure.terminal.rendering import apps_list, runs_table, sign
+from perdure.terminal.text import Line, Piece, line
+from perdure.terminal.trace import Tree
+
+NO_DATA = msgspec.Raw(b"{}")
+STATUSES = ("queued", "running", "completed", "failed", "cancelled", "skipped")
+START_S = 2.0
+"""How long `invoke` waits for its run to be there; it is, as a rule, when the answer comes."""
+
+
+@click.command()
+@click.argument("name")
+@data_option
+@click.option("--id", "event_id", metavar="ID", help="Events of one id start runs once, for 24 hours.")
+@user_option
+@event_key_option
+@server_options
+@printing.explained
+def send(
+    name: str,
+    data: msgspec.Raw | None,
+    event_id: str | None,
+    user: msgspec.Raw | None,
+    event_key: str | None,
+    url: str,
+    signing_key: str | None,
+    as_json: bool,
+) -> None:
+    """Send an event, and show the runs that it starts."""
+    event: dict[str, object] = {"name": name, "data": data or NO_DATA}
+    if event_id:
+        event["id"] = event_id
+    if user is not None:
+        event["user"] = user
+    sent = make_client(url, signing_key, event_key).send(event)
+    if as_json:
+        printing.show_json(sent)
+        return
+    lines: list[Line] = [line("sent   ", Piece(sent.id, "strong"), "  ", Piece(name, "dim"))]
+    lines += [line("run    ", Piece(run, "strong")) for run in sent.runs or []]
+    if sent.runs:
+        lines += _hint(sent.runs[0])
+    elif sent.runs is None:
+        lines.append(line(Piece("The runs that it started are told to those with a --signing-key.", "dim")))
+    else:
+        lines.append(line(Piece("It has started no run; 'perdure functions' shows which events do.", "dim")))
+    printing.show(lines)
+
+
+@click.command()
+@click.argument("function")
+@data_option
+@user_option
+@click.option("--wait", is_flag=True, help="Wait for the end of the run, and print what it gave.")
+@server_options
+@printing.explained
+def invoke(
+    function: str,
+    data: msgspec.Raw | None,
+    user: msgspec.Raw | None,
+    wait: bool,
+    url: str,
+    signing_key: str | None,
+    as_json: bool,
+) -> None:
+    """Start a run of one FUNCTION: its slug, or its name.
+
+    With --wait, prints what the run gave and exits with 3 if it did not complete.
+    """
+    client = make_client(url, signing_key)
+    client.now()  # asks for the key, before anything is started that could not be followed
+    event_id = client.invoke(client.function(function).slug, data or NO_DATA, user)
+    run_id = _run_of(client, event_id)
+    if run_id is None:
+        # Held back by a limit of the function: its event is all that there is yet.
+        if wait:
+            raise TerminalError(
+                f"No run has begun for event {event_id} yet; look for it with 'perdure runs'."
+            )
+        if as_json:
+            printing.show_json({"event_id": event_id, "run_id": None})
+        else:
+            printing.show([line("sent   ", Piece(event_id, "strong")), line("It has started no run yet.")])
+        return
+    if wait:
+        _exit_by(_print_output(client, run_id, as_json))
+    elif as_json:
+        printing.show_json({"event_id": event_id, "run_id": run_id})
+    else:
+        printing.show([line("run    ", Piece(run_id, "strong")), *_hint(run_id)])
+
+
+def _run_of(client: Client, event_id: str) -> str | None:
+    end = time.monotonic() + START_S
+    while not (runs := client.runs_of_event(event_id)) and time.monotonic() < end:
+        time.sleep(0.05)
+    return runs[0].run_id if runs else None
+
+
+def _print_output(client: Client, run_id: str, as_json: bool) -> TracedRun:
+    """Wait for the end. Standard output gets what the run gave, and nothing else."""
+    while client_state(client, run_id).upper() not in ENDED:
+        time.sleep(watching.EVERY_S / 5)
+    run, now = watching.patiently(lambda: client.trace(run_id))
+    if as_json:
+        printing.show_json(run)
+    elif run.status == COMPLETED:
+        click.echo(msgspec.json.format(bytes(run.output), indent=2).decode())
+    else:
+        for pieces in [
+            line(sign(run.status), " ", run.status.lower(), "  run ", run_id),
+            *Tree(run, now, None).result()[1:],
+        ]:
+            click.echo(printing.painted(pieces, colour=False), err=True)
+    return run
+
+
+def client_state(client: Client, run_id: str) -> str:
+    """The status of a run, also while the server is being restarted."""
+    return watching.patiently(lambda: client.state(run_id))[0].status
+
+
+@click.command()
+@click.option(
+    "--status",
+    "statuses",
+    multiple=True,
+    type=click.Choice(STATUSES, case_sensitive=False),
+    help="Only such runs. May be given several times.",
+)
+@click.option(
+    "--function",
+    "functions",
+    multiple=True,
+    metavar="FUNCTION",
+    help="Only runs of it: its slug, or its name.",
+)
+@click.option(
+    "--limit", default=20, show_default=True, type=click.IntRange(1, 10_000), help="At most so many."
+)
+@click.option(
+    "--since",
+    "since_when",
+    callback=since,
+    metavar="TIME",
+    help="Queued since then: 2h, 1d12h, 2027-01-31T09:00:00Z.",
+)
+@server_options
+@printing.explained
+def runs(
+    statuses: tuple[str, ...],
+    functions: tuple[str, ...],
+    limit: int,
+    since_when: Callable[[int], int] | None,
+    url: str,
+    signing_key: str | None,
+    as_json: bool,
+) -> None:
+    """List runs, newest first."""
+    client = make_client(url, signing_key)
+    now = client.now()
+    ids = [client.function(named).id for named in functions]
+    wanted = [status.upper() for status in statuses]
+    found = client.runs(limit, since_when(now) if since_when else 0, wanted, ids)
+    if as_json:
+        printing.show_json(found)
+    else:
+        printing.show(runs_table(found, now, printing.width()))
+
+
+@click.command()
+@click.argument("run_id", metavar="ID")
+@click.option(
+    "-w", "--watch", is_flag=True, help="Follow it until it ends; exit with 3 if it does not complete."
+)
+@click.option("--full", is_flag=True, help="Show results, errors and stacks whole.")
+@server_options
+@printing.explained
+def run(run_id: str, watch: bool, full: bool, url: str, signing_key: str | None, as_json: bool) -> None:
+    """Show what happened to a run: its steps with their times, attempts, errors and results."""
+    client = make_client(url, signing_key)
+    if watch:
+        _exit_by(watching.watch(client, run_id.upper(), as_json, full))
+        return
+    found, now = client.trace(run_id.upper())
+    if as_json:
+        printing.show_json(found)
+    else:
+        printing.show(Tree(found, now, printing.width(), full=full).lines())
+
+
+def _exit_by(ended: TracedRun) -> None:
+    if ended.status != COMPLETED:
+        sys.exit(printing.NOT_COMPLETED)
+
+
+@click.command()
+@click.argument("run_ids", metavar="ID...", nargs=-1, required=True)
+@server_options
+@printing.explained
+def cancel(run_ids: tuple[str, ...], url: str, signing_key: str | None, as_json: bool) -> None:
+    """Cancel runs. One that has ended otherwise stays as it is, and makes the exit code 1."""
+    client = make_client(url, signing_key)
+    outcomes: list[dict[str, str | None]] = []
+    for run_id in run_ids:
+        try:
+            outcomes.append({"id": run_id, "status": client.cancel(run_id.upper()), "error": None})
+        except TerminalError as error:
+            if len(run_ids) == 1:
+                raise
+            outcomes.append({"id": run_id, "status": None, "error": str(error)})
+    if as_json:
+        printing.show_json(outcomes)
+    for outcome in outcomes:
+        status = outcome["status"]
+        if status is None:
+            printing.complain(str(outcome["error"]))
+        elif status != "CANCELLED":
+            printing.complain(
+                f"Run {outcome['id']} could not be cancelled: it has {_ended_as(status)} already."
+            )
+        elif not as_json:
+            printing.show([line(sign(status), " cancelled  ", str(outcome["id"]))])
+    if any(outcome["status"] != "CANCELLED" for outcome in outcomes):
+        sys.exit(printing.ERROR)
+
+
+def _ended_as(status: str) -> str:
+    return {"COMPLETED": "completed", "FAILED": "failed"}.get(status, f"been {status.lower()}")
+
+
+@click.command()
+@click.argument("run_id", metavar="ID")
+@server_options
+@printing.explained
+def rerun(run_id: str, url: str, signing_key: str | None, as_json: bool) -> None:
+    """Run a run again from its events, as a new run."""
+    new = make_client(url, signing_key).rerun(run_id.upper())
+    if as_json:
+        printing.show_json({"run_id": new, "original_run_id": run_id.upper()})
+    else:
+        printing.show([line("run    ", Piece(new, "strong")), *_hint(new)])
+
+
+@click.command()
+@server_options
+@printing.explained
+def functions(url: str, signing_key: str | None, as_json: bool) -> None:
+    """List the apps and their functions, with what starts them."""
+    apps = make_client(url, signing_key).apps()
+    if as_json:
+        printing.show_json(apps)
+    else:
+        printing.show(apps_list(apps, printing.width()))
+
+
+def _hint(run_id: str) -> list[Line]:
+    """What to do next, for people."""
+    return [line(Piece(f"perdure run {run_id} --watch", "dim"))] if printing.on_terminal() else []

@@ -1,0 +1,112 @@
+"""What the commands print for people: lists of runs, apps with their functions, what was sent.
+
+Everything here is text from records: no clock, no terminal. `width` is that of the terminal in columns, and
+None where nothing has to be cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from perdure.protocol.durations import parse_time
+from perdure.terminal.records import App, Function, Run, Trigger
+from perdure.terminal.text import Line, Piece, Tone, age, clean, cut, duration, line, table
+
+UNCUT = 10_000
+_SIGNS: dict[str, tuple[str, Tone]] = {
+    "COMPLETED": ("✓", "good"),
+    "FAILED": ("✗", "bad"),
+    "CANCELLED": ("⊘", "dim"),
+    "SKIPPED": ("⊘", "dim"),
+    "RUNNING": ("●", "busy"),
+    "WAITING": ("◌", "busy"),
+    "QUEUED": ("○", "busy"),
+}
+
+
+def sign(status: str) -> Piece:
+    """The mark of a status. Its word always stands somewhere near: colours and marks alone do not tell."""
+    return Piece(*_SIGNS.get(status, ("?", "")))
+
+
+def status_word(status: str) -> Piece:
+    """Mark and word of a status, in its colour."""
+    mark, tone = _SIGNS.get(status, ("?", ""))
+    return Piece(f"{mark} {clean(status.lower())}", tone)
+
+
+def took(started_at: str | None, ended_at: str | None, now: int) -> str:
+    """How long something has taken, or takes already; "" before it has begun."""
+    if started_at is None:
+        return ""
+    return duration(max(0, (parse_time(ended_at) if ended_at else now) - parse_time(started_at)))
+
+
+def runs_table(runs: Sequence[Run], now: int, width: int | None) -> list[Line]:
+    """A line for each run, newest first."""
+    if not runs:
+        return [line("There are no such runs.")]
+    rows = [[Piece(head, "dim") for head in ("STATUS", "RUN", "AGE", "TOOK", "FUNCTION")]]
+    fixed = 0
+    for run in runs:
+        row = [
+            status_word(run.status),
+            Piece(run.id),
+            Piece(age(max(0, now - parse_time(run.queued_at)))),
+            Piece(took(run.started_at, run.ended_at, now)),
+        ]
+        rows.append([*row, Piece(clean(run.function.name))])
+    fixed = sum(max(len(row[n].text) for row in rows) + 2 for n in range(4))
+    free = max(12, (width or UNCUT) - fixed)
+    for row in rows:
+        row[4] = Piece(cut(row[4].text, free), row[4].tone)
+    return table(rows, right=frozenset((2, 3)))
+
+
+def apps_list(apps: Sequence[App], width: int | None) -> list[Line]:
+    """The apps, and below each one its functions with what starts them."""
+    if not apps:
+        return [
+            line("No app is known. Start yours, or name it: perdure dev -u http://localhost:3000/api/inngest")
+        ]
+    lines: list[Line] = []
+    for app in apps:
+        if lines:
+            lines.append([])
+        lines += _app(app, width or UNCUT)
+    return lines
+
+
+def _app(app: App, width: int) -> list[Line]:
+    sdk = f"{app.sdk_language} {app.sdk_version}".strip()
+    rest = "  ".join(part for part in (app.url or "", sdk) if part)
+    name = cut(app.name or app.url or app.id, 40)
+    lines = [line(Piece(name, "strong"), "  ", Piece(cut(rest, max(16, width - len(name) - 2)), "dim"))]
+    if app.error:
+        lines.append(line("  ", Piece(cut(f"✗ its last sync failed: {app.error}", width - 2), "bad")))
+    if not app.functions:
+        lines.append(line("  ", Piece("no functions", "dim")))
+        return lines
+    functions = sorted(app.functions, key=lambda function: function.slug)
+    rows = [[Piece(clean(function.slug)), Piece(_triggers(function), "dim")] for function in functions]
+    longest = max(len(row[0].text) for row in rows)
+    free = width - 2 - longest - 2
+    if free >= 20:
+        rows = [[slug, Piece(cut(triggers.text, free), "dim")] for slug, triggers in rows]
+        return lines + [[Piece("  "), *row] for row in table(rows)]
+    for slug, triggers in rows:
+        lines += [
+            line("  ", Piece(cut(slug.text, width - 2))),
+            line("      ", Piece(cut(triggers.text, width - 6), "dim")),
+        ]
+    return lines
+
+
+def _triggers(function: Function) -> str:
+    texts = [_trigger(trigger) for trigger in function.triggers or []]
+    return ", ".join(texts) if texts else "invoked only"
+
+
+def _trigger(trigger: Trigger) -> str:
+    text = f"cron {trigger.value}" if trigger.type == "CRON" else trigger.value
+    return f"{text} if {trigger.condition}" if trigger.condition else text
