@@ -221,3 +221,14 @@ async def test_one_step(pair: Pair):
     assert found is not None
     assert found.memo == b"null"
     assert await pair.reader.step_of_run("r-1", "c") is None
+
+
+async def test_metadata_is_measured(pair: Pair):
+    notes = [
+        history("r-1", 1, "metadata", b"12345"),
+        history("r-1", 2),
+        history("r-1", 3, "metadata", b"123"),
+    ]
+    await pair.commit(changes(run("r-1"), *notes, history("r-2", 1, "metadata", b"1")))
+    assert await pair.reader.metadata_size("r-1") == 8
+    assert await pair.reader.metadata_size("r-9") == 0

@@ -15,6 +15,7 @@ Kinds and their fields (times are ms since the epoch):
 - `resumed`: something that the run waited for ended: `how` is `slept`, `matched`, `timeout`, `finished`,
   `signal`, `request` or `failed`, `event` the id of the event that did it.
 - `request`: a request made for the run failed and is tried again.
+- `metadata`: values attached to the run, or to a step.
 - `ended`: the run's status, and for failures the error.
 """
 
@@ -112,6 +113,15 @@ class InvokedNote(msgspec.Struct, omit_defaults=True, gc=False):
     run: str
 
 
+class MetadataNote(msgspec.Struct, omit_defaults=True, gc=False):
+    """Values were attached to a step, or to the run (`step` is empty). `values` is a JSON object."""
+
+    kind: str
+    op: str
+    values: msgspec.Raw
+    step: str = ""
+
+
 class EndedNote(msgspec.Struct, omit_defaults=True, gc=False):
     """The run has ended."""
 
@@ -119,7 +129,16 @@ class EndedNote(msgspec.Struct, omit_defaults=True, gc=False):
     reason: str = ""
 
 
-Note = CallNote | CheckpointNote | ResumedNote | RequestNote | QueuedNote | InvokedNote | EndedNote
+Note = (
+    CallNote
+    | CheckpointNote
+    | ResumedNote
+    | RequestNote
+    | QueuedNote
+    | InvokedNote
+    | MetadataNote
+    | EndedNote
+)
 _encoder = msgspec.json.Encoder()
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from perdure.core.expressions import compile_expression, equalities, equality_value
-from perdure.core.history import OpNote, op_note
+from perdure.core.history import MetadataNote, OpNote, encode, op_note
 from perdure.core.model import Group, Item, ItemKind, RunStatus, WaitKind
 from perdure.core.plan import Context, Invocation, NewItem, NewWait, Outcome, Plan, failure
 from perdure.core.requests import request_data
@@ -19,6 +19,7 @@ from perdure.protocol import memos, op_options
 from perdure.protocol.failures import OpError, error_info
 from perdure.protocol.ids import hash_step_id
 from perdure.protocol.lifecycle import FINISHED
+from perdure.protocol.metadata import read_updates
 from perdure.protocol.ops import PENDING_OPS, Op
 from perdure.protocol.replies import OpsReply
 
@@ -110,6 +111,10 @@ class OperationPlanner:
             self.discover = not (in_set and self.plan.group_left())
 
     def _handle(self, op: Op) -> OpNote:
+        if op.metadata is not None:
+            for update in read_updates(op.metadata):
+                note = MetadataNote(update.kind, update.op, msgspec.Raw(update.values), op.id)
+                self.plan.history.append(("metadata", encode(note)))
         try:
             return _HANDLERS[op.op](self, op)
         except OpError as error:

@@ -276,6 +276,9 @@ class Reader(Protocol):
     async def history_of_run(self, run_id: str, *, after: int = 0, limit: int = 1000) -> list[HistoryRecord]:
         """What happened to the run, in the order of `n`. `after`, an `n`, continues a page."""
 
+    async def metadata_size(self, run_id: str) -> int:
+        """Bytes of all metadata that was attached to a run."""
+
     async def apps(self) -> list[AppRecord]:
         """All apps, archived ones too, in the order of their ids."""
 

@@ -7,6 +7,7 @@ import hashlib
 import msgspec
 from ulid_transform import ulid_to_bytes
 
+from perdure.reading.metadata import Metadata
 from perdure.reading.outputs import OutputName
 from perdure.reading.timeline import Activity, Attempt
 
@@ -92,6 +93,7 @@ class Span(msgspec.Struct):
     skip_reason: str | None = None
     skip_existing: str | None = None
     code: int | None = None
+    metadata: list[Metadata] = []
     children: list[Span] = []
 
     @property

@@ -26,6 +26,7 @@ from perdure.core import history
 from perdure.core.history import CallNote, CheckpointNote, OpNote, RequestNote, ResumedNote
 from perdure.core.model import CALLING, RunStatus
 from perdure.core.operations import COMPLETE
+from perdure.reading.metadata import Metadata, fold
 from perdure.reading.port import HistoryRecord, ItemRecord, WholeRun
 
 QUEUED, RUNNING, WAITING = "QUEUED", "RUNNING", "WAITING"
@@ -84,11 +85,15 @@ class Activity(msgspec.Struct):
 
 
 class Timeline(msgspec.Struct):
-    """What a run did, in the order in which it was planned. `code` is the HTTP status of the last call."""
+    """What a run did, in the order in which it was planned.
+
+    `code` is the HTTP status of the last call. `metadata` is by step, that of the run under the empty id.
+    """
 
     activities: list[Activity]
     code: int | None
     reason: str
+    metadata: dict[str, list[Metadata]] = {}
 
     @property
     def has_ai(self) -> bool:
@@ -102,6 +107,7 @@ _DECODERS: dict[str, msgspec.json.Decoder[Any]] = {
     "invoked": msgspec.json.Decoder(history.InvokedNote),
     "resumed": msgspec.json.Decoder(ResumedNote),
     "request": msgspec.json.Decoder(RequestNote),
+    "metadata": msgspec.json.Decoder(history.MetadataNote),
     "ended": msgspec.json.Decoder(history.EndedNote),
 }
 
@@ -114,7 +120,8 @@ def read_timeline(whole: WholeRun) -> Timeline:
         if decoder is not None:
             _READERS[entry.kind](builder, entry, decoder.decode(entry.body))
     builder.finish()
-    return Timeline(list(builder.activities.values()), builder.code, builder.reason)
+    activities = list(builder.activities.values())
+    return Timeline(activities, builder.code, builder.reason, fold(builder.metadata))
 
 
 class _Builder:
@@ -124,6 +131,7 @@ class _Builder:
         self.activities: dict[str, Activity] = {}
         self.code: int | None = None
         self.reason = ""
+        self.metadata: list[tuple[int, history.MetadataNote]] = []
         self._due: dict[int, int] = {}
         """When an item is tried again."""
         self._retried: dict[int, str] = {}
@@ -164,7 +172,7 @@ class _Builder:
         failed = note.error is not msgspec.UNSET
         if failed:
             attempt.entry = entry.n
-        if failed and not note.ops:
+        if failed and all(about_function(op) for op in note.ops):
             self._failed_call(entry, note, attempt)
             return
         for op in note.ops:
@@ -197,7 +205,7 @@ class _Builder:
             return
         _add(calls, attempt, FAILED)
         last = note.ops[-1] if note.ops else None
-        if last is not None and last.id == COMPLETE:
+        if last is not None and about_function(last):
             return
         calls.server = True
         if last is not None and last.op in _PLANNED:
@@ -210,7 +218,7 @@ class _Builder:
             return
         if op.op == "StepPlanned":
             self.open_step(op, QUEUED, entry.at)
-        elif op.op in FINISHING and op.id != COMPLETE:
+        elif op.op in FINISHING and not about_function(op):
             self._finished(entry, note, op, attempt)
         elif op.op in _PLANNED:
             self._planned(entry, note, op)
@@ -267,7 +275,7 @@ class _Builder:
     def _own_times(self, op: OpNote, posted: int) -> tuple[int, int]:
         """When a posted step ran, by the app's clock; where that cannot be, so long before it was posted."""
         started, took = round(op.at), round(op.took)
-        if (self.whole.run.started_at or 0) <= started and started + took <= posted:
+        if (self.whole.run.started_at or self.whole.run.created_at) <= started and started + took <= posted:
             return started, started + took
         return posted - took, posted
 
@@ -302,6 +310,9 @@ class _Builder:
             due = self._due.pop(note.item, 0) or entry.at
             number = step.attempts[-1].number + 1
             step.attempts.append(Attempt(number, step.status, due, due, due, entry.at, op=step.op))
+
+    def attached(self, entry: HistoryRecord, note: history.MetadataNote) -> None:
+        self.metadata.append((entry.at, note))
 
     def ended(self, _: HistoryRecord, note: history.EndedNote) -> None:
         self.reason = note.reason
@@ -340,6 +351,11 @@ class _Builder:
             calls.status = RUNNING if item.in_flight or len(calls.attempts) > 1 else QUEUED
 
 
+def about_function(op: OpNote) -> bool:
+    """Whether an operation tells of the function itself: it has the id for that, and no name of a step."""
+    return op.id == COMPLETE and op.name == op.id
+
+
 def _add(activity: Activity, attempt: Attempt, status: str) -> None:
     """Add an attempt that has ended."""
     activity.attempts.append(msgspec.structs.replace(attempt, status=status))
@@ -353,5 +369,6 @@ _READERS: dict[str, Callable[[_Builder, HistoryRecord, Any], None]] = {
     "invoked": _Builder.invoked,
     "resumed": _Builder.resumed,
     "request": _Builder.request,
+    "metadata": _Builder.attached,
     "ended": _Builder.ended,
 }

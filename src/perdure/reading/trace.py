@@ -85,6 +85,7 @@ class _Rendering:
             started=run.started_at,
             ended=run.ended_at,
             is_root=True,
+            metadata=timeline.metadata.get("", []),
             children=[],
         )
 
@@ -96,7 +97,9 @@ class _Rendering:
             return self.root
         for activity in self.timeline.activities:
             if activity.step_id:
-                self.root.children.append(self.step(activity))
+                span = self.step(activity)
+                span.metadata = self.timeline.metadata.get(activity.step_id, [])
+                self.root.children.append(span)
             elif activity.end:
                 self.root.children += self.end(activity)
             else:

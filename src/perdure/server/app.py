@@ -33,6 +33,7 @@ from perdure.server.http import (
     respond_error,
 )
 from perdure.server.json import JsonResponse
+from perdure.server.metadata import metadata_route
 from perdure.server.metrics import CONTENT_TYPE, exposition
 from perdure.server.rest import rest_routes
 
@@ -181,6 +182,7 @@ def _rest(server: Server) -> Starlette:
         *registering.registration_routes(server),
         *rest_routes(server),
         Route("/v0/gql", GraphqlRoute(server)),
+        metadata_route(server),
     ]
     if server.config.mode == "dev":
         routes += test_api.test_routes(server)

@@ -52,13 +52,15 @@ def info(server: Server) -> Response:
             "retry_interval": config.retry_interval or 0,
             "queue_workers": config.queue_workers,
         },
-        "functions": [shown_function(function) for function in sorted(functions, key=lambda f: (f.name, f.slug))],
+        "functions": [
+            shown_function(function) for function in sorted(functions, key=lambda f: (f.name, f.slug))
+        ],
         "apps": _apps(server),
         "handlers": None,
         "isSingleNodeService": False,
         "isMissingSigningKey": config.mode == "start" and not config.signing_keys,
         "isMissingEventKeys": config.mode == "start" and not config.event_keys,
-        "features": {"FEATURE_CEL_SEARCH": False, "enable-step-metadata": False, "run-details-v4": False},
+        "features": {"FEATURE_CEL_SEARCH": True, "enable-step-metadata": True, "run-details-v4": False},
     }
     return JsonResponse(body)
 

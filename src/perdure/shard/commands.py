@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from perdure.core.functions import Function
 from perdure.protocol.calls import CallAnswer, CallFailure
 from perdure.protocol.events import IncomingEvent
+from perdure.protocol.metadata import MetadataRequest
 from perdure.protocol.ops import Op
 from perdure.protocol.registration import Registration
 from perdure.protocol.replies import Reply
@@ -168,6 +169,23 @@ class Rerun(Command):
     @property
     def run_id(self) -> str | None:
         return self.run
+
+
+@dataclass(slots=True, eq=False)
+class AddMetadata(Command):
+    """Attach values to a run, or to a step of it. The answer says whether the run is known."""
+
+    run: str = ""
+    request: MetadataRequest | None = None
+
+    @property
+    def run_id(self) -> str | None:
+        return self.run
+
+    def cost(self) -> int:
+        """Size of the values."""
+        updates = self.request.updates if self.request is not None else ()
+        return 256 + sum(update.size() for update in updates)
 
 
 @dataclass(slots=True, eq=False)

@@ -12,8 +12,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
+import msgspec
+
 from perdure.core import planning
 from perdure.core.functions import Function
+from perdure.core.history import MetadataNote, encode
 from perdure.core.model import Item, ItemKind, Run
 from perdure.core.operations import SIGNAL_EVENT, SIGNAL_PATH
 from perdure.core.plan import Context, Plan
@@ -189,6 +192,21 @@ def rerun(state: State, command: c.Rerun) -> None:
         refuse(state, command, error)
 
 
+def add_metadata(state: State, command: c.AddMetadata) -> None:
+    """Write down values for a run, ended or not."""
+    run = state.memory.get(command.run)
+    request = command.request
+    if run is None or request is None:
+        answer(state, command, False)
+        return
+    plan = Plan(run, state.now, idle_replies=run.idle_replies)
+    for update in request.updates:
+        note = MetadataNote(update.kind, update.op, msgspec.Raw(update.values), request.step)
+        plan.history.append(("metadata", encode(note)))
+    state.apply(plan)
+    answer(state, command, True)
+
+
 def send_signal(state: State, command: c.SendSignal) -> None:
     """Give a signal to the run that waits for it."""
     holder = signal_holder(state, command.signal, command.holder)
@@ -342,6 +360,7 @@ SIMPLE: dict[type[c.Command], Callable[[State, c.Command], None]] = {
     c.Checkpoint: checkpoint,  # type: ignore[dict-item]
     c.CancelRun: cancel_run,  # type: ignore[dict-item]
     c.Rerun: rerun,  # type: ignore[dict-item]
+    c.AddMetadata: add_metadata,  # type: ignore[dict-item]
     c.SendSignal: send_signal,  # type: ignore[dict-item]
     c.RegisterApp: register_app,  # type: ignore[dict-item]
     c.PutApp: put_app,  # type: ignore[dict-item]

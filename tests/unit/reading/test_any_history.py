@@ -25,11 +25,20 @@ STATUSES = {"FAILED", "QUEUED", "RUNNING", "COMPLETED", "WAITING", "CANCELLED", 
 ENDED = {"COMPLETED", "FAILED", "CANCELLED", "SKIPPED"}
 
 ops = st.builds(
-    lambda code, step, planned, until, at: OpNote(
-        code, hash_step_id(step), step, at=at, took=3.0, until=until, event="e", function="f", planned=planned
+    lambda code, step, name, planned, until, at: OpNote(
+        code,
+        hash_step_id(step),
+        name or hash_step_id(step),
+        at=at,
+        took=3.0,
+        until=until,
+        event="e",
+        function="f",
+        planned=planned,
     ),
     st.sampled_from(CODES),
     st.sampled_from(STEPS),
+    st.sampled_from(["", "name"]),
     st.booleans(),
     st.sampled_from([0, T0 + 500]),
     st.sampled_from([0.0, T0 + 7.0]),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from perdure.core.history import InvokedNote, RequestNote
+from perdure.core.history import InvokedNote, OpNote, RequestNote
 from perdure.core.operations import COMPLETE
 from perdure.protocol.ids import hash_step_id
 from perdure.reading.outputs import OutputName, read_output_name
@@ -199,10 +199,18 @@ class TestEnds:
         assert output(child(whole, "executor.nonstep")).kind == "end"
 
     def test_failed_by_an_operation_about_the_function(self):
-        history = History().call(20, op("StepFailed", "complete"), end=True).ended(20, "FAILED", "no")
+        history = (
+            History().call(20, OpNote("StepFailed", COMPLETE, COMPLETE), end=True).ended(20, "FAILED", "no")
+        )
         current, older = both(history.run("FAILED", ended=20, output=ERROR))
         assert current == [("Finalization FAILED", ["Attempt 0 FAILED"]), "executor.nonstep FAILED"]
         assert older == [("function error FAILED", ["Attempt 0 FAILED"])]
+
+    def test_a_step_that_is_called_complete_is_one(self):
+        history = (
+            History().call(20, op("StepFailed", "complete")).step("complete", "StepFailed", 20, failed=True)
+        )
+        assert both(history.item("discovery", n=4).run())[0] == ["complete FAILED"]
 
     def test_failed_by_the_server(self):
         history = (

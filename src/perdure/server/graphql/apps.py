@@ -15,6 +15,7 @@ from perdure.server.graphql.session import Session
 from perdure.server.graphql.values import always, json_text
 from perdure.shard.rows import AppRow
 
+
 def apps(_: object, session: Session, filter: dict[str, str] | None = None) -> list[AppRow]:
     """Apps that are not archived."""
     method = (filter or {}).get("method")

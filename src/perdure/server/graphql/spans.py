@@ -41,6 +41,14 @@ def _response(traced: TracedSpan, _: object) -> dict[str, object] | None:
     return None if code is None else {"statusCode": code, "headers": None}
 
 
+def _metadata(traced: TracedSpan, _: object) -> list[dict[str, object]]:
+    scope = "run" if traced.span.is_root else "step"
+    return [
+        {"scope": scope, "kind": one.kind, "values": one.values, "updatedAt": time_text(one.updated_at)}
+        for one in traced.span.metadata
+    ]
+
+
 def _timeout(info: Any, _: object) -> str | None:
     if not info.timeout:
         raise GraphQLError("the step failed before its timeout was known")
@@ -102,7 +110,7 @@ RESOLVERS: dict[str, dict[str, Any]] = {
         "debugPaused": always(False),
         "skipReason": _of_span("skip_reason"),
         "skipExistingRunID": _of_span("skip_existing"),
-        "metadata": always([]),
+        "metadata": _metadata,
         "response": _response,
     },
     "RunStepInfo": {"type": _of("type")},

@@ -96,6 +96,9 @@ ITEMS = f"SELECT {_columns(ItemRecord)} FROM items WHERE {_HERE} AND run_id=?1 O
 HISTORY = (
     f"SELECT {_columns(HistoryRecord)} FROM history WHERE {_HERE} AND run_id=?1 AND n>?2 ORDER BY n LIMIT ?3"
 )
+METADATA_SIZE = (
+    f"SELECT ifnull(sum(length(body)),0) FROM history WHERE {_HERE} AND run_id=?1 AND kind='metadata'"
+)
 APPS = f"SELECT {_columns(AppRecord)} FROM apps WHERE {_HERE} ORDER BY id"
 FUNCTIONS = (
     f"SELECT {_columns(FunctionRecord)} FROM functions WHERE {_HERE} AND ?1 IN ('',app_id) ORDER BY id"
@@ -117,6 +120,7 @@ STATEMENTS = (
     STEP,
     ITEMS,
     HISTORY,
+    METADATA_SIZE,
     APPS,
     FUNCTIONS,
 )
@@ -262,6 +266,11 @@ class SqliteReader:
     async def history_of_run(self, run_id: str, *, after: int = 0, limit: int = 1000) -> list[HistoryRecord]:
         """What happened to the run."""
         return await self._records(HistoryRecord, HISTORY, run_id, after, limit)
+
+    async def metadata_size(self, run_id: str) -> int:
+        """Bytes of all metadata that was attached to a run."""
+        (size,) = await self._ask(lambda db: [int(row[0]) for row in db.execute(METADATA_SIZE, (run_id,))])
+        return size
 
     async def apps(self) -> list[AppRecord]:
         """All apps, archived ones too."""
