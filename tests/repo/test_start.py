@@ -24,6 +24,7 @@ NOT_AT_START = (
     "jinja2",
     "perdure.reading.trace",
     "perdure.server.graphql.schema",
+    "perdure.terminal",
     "pydantic",
     "requests",
     "rich",

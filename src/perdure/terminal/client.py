@@ -140,10 +140,11 @@ class Client:
 
     def state(self, run_id: str) -> tuple[_RunState, int]:
         """A run's status and output, and the server's time. Raises `NotThere` for an unknown one."""
-        if not is_ulid(run_id):
+        if not is_ulid(run_id.upper()):
             raise NotThere(
                 f"{run_id[:60]!r} is not the id of a run: those have 26 letters and digits; see 'perdure runs'."
             )
+        run_id = run_id.upper()
         return self._rest(f"/v1/runs/{run_id}", _RunState, f"There is no run {run_id}; see 'perdure runs'.")
 
     def runs(
@@ -255,8 +256,6 @@ class Client:
         """The data of a GET, and the server's time."""
         answer = self._http.request("GET", path)
         if answer.status == 404 and missing is not None:
-            if not answer.error().startswith("Unable to load"):
-                raise self._http.stranger()
             raise NotThere(missing)
         if answer.status == 404:
             raise self._http.stranger()

@@ -207,9 +207,9 @@ def run(run_id: str, watch: bool, full: bool, url: str, signing_key: str | None,
     """Show what happened to a run: its steps with their times, attempts, errors and results."""
     client = make_client(url, signing_key)
     if watch:
-        _exit_by(watching.watch(client, run_id.upper(), as_json, full))
+        _exit_by(watching.watch(client, run_id, as_json, full))
         return
-    found, now = client.trace(run_id.upper())
+    found, now = client.trace(run_id)
     if as_json:
         printing.show_json(found)
     else:
@@ -231,7 +231,7 @@ def cancel(run_ids: tuple[str, ...], url: str, signing_key: str | None, as_json:
     outcomes: list[dict[str, str | None]] = []
     for run_id in run_ids:
         try:
-            outcomes.append({"id": run_id, "status": client.cancel(run_id.upper()), "error": None})
+            outcomes.append({"id": run_id, "status": client.cancel(run_id), "error": None})
         except TerminalError as error:
             if len(run_ids) == 1:
                 raise
@@ -262,7 +262,7 @@ def _ended_as(status: str) -> str:
 @printing.explained
 def rerun(run_id: str, url: str, signing_key: str | None, as_json: bool) -> None:
     """Run a run again from its events, as a new run."""
-    new = make_client(url, signing_key).rerun(run_id.upper())
+    new = make_client(url, signing_key).rerun(run_id)
     if as_json:
         printing.show_json({"run_id": new, "original_run_id": run_id.upper()})
     else:

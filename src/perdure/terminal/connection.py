@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from perdure.terminal.failures import Refused, TerminalError, Unreachable, WrongKey
+from perdure.terminal.failures import TerminalError, Unavailable, Unreachable, WrongKey
 
 TIMEOUT_S = 60.0
 """How long an answer may take. Those of the server itself take milliseconds."""
@@ -19,6 +19,10 @@ WRONG_SIGNING_KEY = (
     "The server knows another signing key; check --signing-key and PERDURE_SIGNING_KEY against "
     "what it was started with."
 )
+
+
+_MARK = "X-Inngest-Server-Kind"
+"""A header of every answer. One without it comes from somebody else."""
 
 
 class Answer(msgspec.Struct):
@@ -52,7 +56,11 @@ class Connection:
         self._prefix = parts.path.rstrip("/")
 
     def request(self, method: str, path: str, body: bytes | None = None) -> Answer:
-        """Send a request. Raises `Unreachable` without an answer, `WrongKey` if the bearer token is refused."""
+        """Send a request.
+
+        Raises `Unreachable` without an answer, `WrongKey` if the bearer token is refused, `Unavailable` if the
+        server cannot do it now, and `TerminalError` if it is no Perdure.
+        """
         headers = {"User-Agent": "perdure"}
         if body is not None:
             headers["Content-Type"] = "application/json"
@@ -63,14 +71,17 @@ class Connection:
             connection.request(method, self._prefix + path, body, headers)
             response = connection.getresponse()
             answer = Answer(response.status, response.read())
+            ours = response.headers.get(_MARK) is not None
         except (OSError, http.client.HTTPException) as error:
             raise Unreachable(self.url, _reason(error)) from None
         finally:
             connection.close()
+        if not ours and answer.status < 500:
+            raise self.stranger()
         if answer.status == 401 and not path.startswith("/e/"):
             raise WrongKey(NO_SIGNING_KEY if self._token is None else WRONG_SIGNING_KEY)
         if answer.status >= 500:
-            raise Refused(f"The server could not answer: {answer.error()}")
+            raise Unavailable(f"The server could not answer: {answer.error()}")
         return answer
 
     def _connect(self) -> http.client.HTTPConnection:

@@ -19,6 +19,10 @@ class Unreachable(TerminalError):
         )
 
 
+class Unavailable(TerminalError):
+    """The server answers that it cannot do it now."""
+
+
 class WrongKey(TerminalError):
     """The server wants a key, or another one."""
 

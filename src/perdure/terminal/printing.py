@@ -14,7 +14,7 @@ import click
 import msgspec
 
 from perdure.terminal.failures import TerminalError
-from perdure.terminal.text import Line, plain
+from perdure.terminal.text import Line, fitted, plain
 
 ERROR = 1
 NOT_COMPLETED = 3
@@ -85,8 +85,11 @@ class Picture:
 
     def draw(self, lines: list[Line], whole: bool = False) -> None:
         """Draw instead of what was drawn before; `whole` for the last time: then nothing is left out."""
-        rows = shutil.get_terminal_size().lines
-        shown = lines if whole else lines[max(0, len(lines) - (rows - 1)) :]
+        size = shutil.get_terminal_size()
+        shown = lines
+        if not whole:
+            # A line that the terminal broke, or that has left it, could not be drawn again.
+            shown = [fitted(pieces, size.columns) for pieces in lines[max(0, len(lines) - size.lines + 1) :]]
         colour = coloured()
         back = f"\x1b[{self._height}F\x1b[J" if self._height else ""
         _tolerate()

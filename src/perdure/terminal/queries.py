@@ -10,7 +10,8 @@ _RUN = """fragment R on FunctionRunV2 {
 
 _SPAN = """fragment S on RunTraceSpan {
   name status op: stepOp step_id: stepID attempt: attempts
-  queued_at: queuedAt started_at: startedAt ended_at: endedAt duration_ms: duration output_id: outputID
+  queued_at: queuedAt scheduled_at: scheduledAt started_at: startedAt ended_at: endedAt
+  duration_ms: duration output_id: outputID
   http: response { status: statusCode }
   info: stepInfo {
     kind: __typename

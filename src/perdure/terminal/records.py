@@ -60,6 +60,7 @@ class Span(msgspec.Struct, kw_only=True):
     step_id: str | None = None
     attempt: int | None = None
     queued_at: str
+    scheduled_at: str | None = None
     started_at: str | None = None
     ended_at: str | None = None
     duration_ms: int | None = None

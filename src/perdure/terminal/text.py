@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 Tone = Literal["", "strong", "dim", "good", "bad", "busy"]
 
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
 _SPACE = re.compile(r"\s+")
 
 SECOND = 1000
@@ -62,8 +62,10 @@ def cut(text: str, width: int) -> str:
     """Text of at most so many columns; `…` stands for what was left out at its end."""
     # So much longer than the width, it need not be looked at to its end.
     text = clean(text[: 4 * width + 64]) if len(text) > 4 * width + 64 else clean(text)
-    if columns(text) <= width:
-        return text
+    return text if columns(text) <= width else _shortened(text, width)
+
+
+def _shortened(text: str, width: int) -> str:
     kept, used = [], 0
     for char in text:
         used += columns(char)
@@ -76,6 +78,17 @@ def cut(text: str, width: int) -> str:
 def padded(text: str, width: int) -> str:
     """Text filled up with spaces to so many columns."""
     return text + " " * (width - columns(text))
+
+
+def fitted(pieces: Line, width: int) -> Line:
+    """A line of at most so many columns."""
+    kept: Line = []
+    for piece in pieces:
+        room = width - sum(columns(each.text) for each in kept)
+        if columns(piece.text) > room:
+            return [*kept, Piece(_shortened(piece.text, room), piece.tone)] if room > 0 else kept
+        kept.append(piece)
+    return kept
 
 
 def wrapped(text: str, width: int, lines: int) -> list[str]:

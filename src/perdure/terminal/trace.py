@@ -2,11 +2,11 @@
 
 Two columns of figures, then the tree, which may run as far as the terminal is wide:
 
-         AT    TOOK
-        0ms     6ms  ├─ ✓ load    {"rows": 3}
-       49ms   1.01s  └─ ✗ charge
-        0ms     2ms     ├─ ✗ Attempt 0    HTTP 500
-                        │  CardError: declined
+          AT    TOOK
+         0ms     6ms  ├─ ✓ load    {"rows": 3}
+        49ms   1.01s  └─ ✗ charge
+        49ms     2ms     └─ ✗ Attempt 0  HTTP 500
+                              CardError: declined
 
 `AT` counts from the time at which the run was queued, for attempts as for steps. The server's spans for the end
 of the function are told as one line; `--json` has them all.
@@ -19,7 +19,7 @@ from datetime import tzinfo
 import msgspec
 
 from perdure.protocol.durations import parse_time
-from perdure.terminal.records import ENDED, NULL, ErrorText, Span, StepInfo, TracedRun
+from perdure.terminal.records import ENDED, ErrorText, Span, StepInfo, TracedRun
 from perdure.terminal.rendering import UNCUT, sign, status_word, took
 from perdure.terminal.text import (
     Line,
@@ -30,6 +30,7 @@ from perdure.terminal.text import (
     cut,
     date_and_time,
     duration,
+    fitted,
     line,
     padded,
     wrapped,
@@ -62,7 +63,7 @@ class Tree:
 
     def lines(self) -> list[Line]:
         """All of it: what run this is, the tree, and the result."""
-        return [*self.head(), *self.tree(), *self.result()]
+        return [fitted(pieces, self.width) for pieces in [*self.head(), *self.tree(), *self.result()]]
 
     def head(self) -> list[Line]:
         """Which run this is."""
@@ -97,12 +98,13 @@ class Tree:
         spans = [span for span in root.children if span.name != _HIDDEN] if root else []
         if root is None or not spans:
             reason = "not started yet" if not self.run.ended else "no step was run"
-            return [line(" " * _MARGIN, "  ", Piece(reason, "dim"))]
+            return [line(" " * _MARGIN, Piece(reason, "dim"))]
         head = f"{'AT':>{_FIGURES}}{'TOOK':>{_FIGURES}}"
-        longest = max(columns(_name(span)) for span in spans)
+        room = min(_LONGEST_NAME, max(12, (self.width - _MARGIN) // 2))
+        longest = min(room, max(columns(_name(span)) for span in spans))
         lines = [line(Piece(head, "dim"))]
         for place, span in enumerate(spans):
-            lines += self.span(span, "", place == len(spans) - 1, min(longest, _LONGEST_NAME))
+            lines += self.span(span, "", place == len(spans) - 1, longest)
         return lines
 
     def span(self, span: Span, stem: str, last: bool, name_width: int) -> list[Line]:
@@ -143,8 +145,9 @@ class Tree:
         return Piece("" if _nothing(span.output) else cut(_one_line(span.output), max(room, 12)), "dim")
 
     def _under_way(self, span: Span) -> str:
-        if span.status == "QUEUED" and parse_time(span.queued_at) > self.now:
-            return f"in {duration(parse_time(span.queued_at) - self.now)}"
+        due = parse_time(span.scheduled_at) if span.scheduled_at else self.now
+        if span.status == "QUEUED" and due > self.now:
+            return f"begins in {duration(due - self.now)}"
         again = f", attempt {span.attempt}" if span.attempt and not span.children else ""
         return f"{clean(span.status.lower())}{again}"
 
@@ -154,11 +157,10 @@ class Tree:
         if span.error is not None and not (has_children and _told_by_attempt(span)):
             if span.error.message or not self.full:
                 most = 1 if _is_attempt(span) else _ERROR_LINES
-                texts = self._error(span.error, self.width - _MARGIN - columns(stem) - 2, most)
+                texts = self._error(span.error, self.width - _MARGIN - columns(stem), most)
         elif self.full and not _nothing(span.output) and not _is_attempt(span):
             texts = [Piece(text, "dim") for text in _indented(span.output)]
-        margin = " " * _MARGIN + "  "
-        return [line(margin, Piece(stem, "dim"), text) for text in texts]
+        return [line(" " * _MARGIN, Piece(stem, "dim"), text) for text in texts]
 
     def _error(self, error: ErrorText, room: int, most: int) -> list[Piece]:
         texts = wrapped(error_text(error), room, UNCUT if self.full else most)
@@ -194,14 +196,18 @@ def change(span: Span, begin: int, now: int, zone: tzinfo | None, width: int | N
     """A line of a log: what has become of a span."""
     at = parse_time(span.ended_at or span.started_at or span.queued_at)
     time = took(span.started_at, span.ended_at, now) if span.status in ENDED else ""
-    said = (
-        error_text(span.error) if span.error else (told_info(span.info, span, now, zone) if span.info else "")
-    )
+    said = ""
+    if span.error is not None:
+        said = error_text(span.error)
+    elif span.info is not None and span.status != "CANCELLED":
+        said = told_info(span.info, span, now, zone)
     start = f"{duration(max(0, at - begin)):>{_FIGURES}}  "
-    word = padded(status_word(span.status).text, 11)
-    rest = "  ".join(part for part in (_name(span), time, said) if part)
-    room = (width or UNCUT) - columns(start) - 13
-    return line(start, Piece(word, status_word(span.status).tone), "  ", cut(rest, max(16, room)))
+    word = status_word(span.status)
+    pieces = line(start, Piece(padded(word.text, 11), word.tone))
+    for part in (_name(span), time, said):
+        if part:
+            pieces += line("  ", clean(part))
+    return pieces if width is None else fitted(pieces, width)
 
 
 def error_text(error: ErrorText) -> str:

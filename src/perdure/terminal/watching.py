@@ -13,7 +13,7 @@ from typing import TypeVar
 from perdure.protocol.durations import parse_time
 from perdure.terminal import printing
 from perdure.terminal.client import Client
-from perdure.terminal.failures import Refused, Unreachable
+from perdure.terminal.failures import Unavailable, Unreachable
 from perdure.terminal.records import Span, TracedRun
 from perdure.terminal.text import line
 from perdure.terminal.trace import Tree, change
@@ -31,7 +31,7 @@ def patiently(look: Callable[[], T]) -> T:
     while True:
         try:
             return look()
-        except (Unreachable, Refused):
+        except (Unreachable, Unavailable):
             if time.monotonic() > end:
                 raise
             time.sleep(EVERY_S)
