@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from perdure.protocol.durations import parse_time
 from perdure.terminal.records import App, Function, Run, Trigger
-from perdure.terminal.text import Line, Piece, Tone, age, clean, cut, duration, line, table
+from perdure.terminal.text import Line, Piece, Tone, age, clean, cut, duration, fitted, line, table
 
 UNCUT = 10_000
 _SIGNS: dict[str, tuple[str, Tone]] = {
@@ -79,9 +79,11 @@ def apps_list(apps: Sequence[App], width: int | None) -> list[Line]:
 
 def _app(app: App, width: int) -> list[Line]:
     sdk = f"{app.sdk_language} {app.sdk_version}".strip()
-    rest = "  ".join(part for part in (app.url or "", sdk) if part)
-    name = cut(app.name or app.url or app.id, 40)
-    lines = [line(Piece(name, "strong"), "  ", Piece(cut(rest, max(16, width - len(name) - 2)), "dim"))]
+    heading = line(Piece(cut(app.name or app.url or app.id, 40), "strong"))
+    for part in (app.url, sdk):
+        if part:
+            heading += line("  ", Piece(clean(part), "dim"))
+    lines = [fitted(heading, width)]
     if app.error:
         lines.append(line("  ", Piece(cut(f"✗ its last sync failed: {app.error}", width - 2), "bad")))
     if not app.functions:

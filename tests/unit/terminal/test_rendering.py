@@ -57,12 +57,12 @@ def test_apps_with_their_functions():
     inner = Function("3", "shop-inner", "Inner", [])
     lines = apps_list([app("shop", pay, clean_up, inner), app("broken", error="cannot be reached")], 80)
     assert [plain(pieces) for pieces in lines] == [
-        "shop  http://localhost:3000/api/inngest py v0.5.19",
+        "shop  http://localhost:3000/api/inngest  py v0.5.19",
         "  shop-clean-up  cron 0 3 * * *",
         "  shop-inner     invoked only",
         "  shop-pay       order/paid if event.data.n > 1",
         "",
-        "broken  http://localhost:3000/api/inngest py v0.5.19",
+        "broken  http://localhost:3000/api/inngest  py v0.5.19",
         "  ✗ its last sync failed: cannot be reached",
         "  no functions",
     ]
