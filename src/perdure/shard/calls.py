@@ -80,7 +80,10 @@ class CallBuilder:
         trace: tuple[str, str],
         now_s: int,
     ) -> Call:
-        """The call for `item` as it is now. `trace` is (trace id, span id) in hex."""
+        """The call for `item` as it is now. `trace` is (trace id, span id) in hex.
+
+        The run's memos must be in memory, unless it uses the API: TypeError if one is not.
+        """
         job = job_id(run.id, item.n)
         step_id = item.step_id if item.kind is ItemKind.STEP else "step"
         body = self._body(run, item, function, attempts, job, request_id)
@@ -108,13 +111,7 @@ class CallBuilder:
         stack = b",".join([_quoted(step_id) for step_id in run.steps])
         steps = b""
         if not use_api:
-            steps = b",".join(
-                [
-                    b"%b:%b" % (_quoted(step.id), step.memo)
-                    for step in run.steps.values()
-                    if step.memo is not None
-                ]
-            )
+            steps = b",".join([b"%b:%b" % (_quoted(step.id), step.memo) for step in run.steps.values()])
         events = run.events
         return (
             b'{"ctx":{"attempt":%d,"disable_immediate_execution":%b,"env":"","fn_id":"%b","generation_id":%d,'
