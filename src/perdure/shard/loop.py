@@ -232,6 +232,7 @@ class Shard:
             if more and not (self._committing is not None and self._batch_is_full()):
                 await asyncio.sleep(0)
             else:
+                self._state.memory.shrink()  # reads may have brought runs that no commit follows
                 await self._wait()
 
     def _batch_is_full(self) -> bool:
