@@ -108,6 +108,8 @@ class App:
         self.empty_answers: dict[str, int] = {}
         """Runs whose next calls are answered with no operations, so many times."""
         self.post: Post | None = None
+        self.fetch_steps: Callable[[str], dict[str, object]] | None = None
+        """Gives the recorded steps of a run, as the server's API does when they are too large for a call."""
         self.send_event: SendEvent | None = None
         self._clock = clock
         self._trace = trace
@@ -122,6 +124,9 @@ class App:
             self.empty_answers[run] -= 1
             return self._answer(program, 206, [])
         memos = dict(body["steps"])
+        if body["use_api"]:
+            assert self.fetch_steps is not None
+            memos = self.fetch_steps(run)
         attempt = body["ctx"]["attempt"]
         found = walk(program.nodes, memos, attempt)
         if target != "step":

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from perdure.core.expressions import compile_expression
 from perdure.errors import RequestError
-from perdure.protocol.events import EventReader
-from perdure.protocol.ids import Seed, function_uuid
+from perdure.protocol.events import EventReader, internal_event
+from perdure.protocol.ids import Seed, function_uuid, new_ulid
+from perdure.protocol.lifecycle import INVOKED, Invocation, invoked_event_data
 from perdure.protocol.registration import Registration, read_registration
 from perdure.shard.commands import CancelRun, ReceiveEvents, RegisterApp, SendSignal
 from tests.sim.commits import ENDED
-from tests.sim.programs import SIGNALS, STARTING, WAITED, Program
+from tests.sim.programs import CROWD, SIGNALS, STARTING, WAITED, Program
 from tests.sim.server import ConnectionLost, Refused
 
 if TYPE_CHECKING:
@@ -39,20 +40,42 @@ class Clients:
         """Send events, signals and cancellations, spread over the time that is not calm."""
         scenario, random = self._world.scenario, self._random
         span = scenario.minutes * 60
-        moments = sorted(random.uniform(0, span) for _ in range(scenario.events * 2))
+        moments = [random.uniform(0, span) for _ in range(scenario.events * 2)]
+        burst = random.uniform(0, span)
+        moments += [burst + random.choice((0.0, 0.0, 0.001, 0.01)) for _ in range(scenario.events // 2)]
         at = 0.0
-        for moment in moments:
+        if scenario.crowd:
+            self._go(self._gather_crowd())
+        for moment in sorted(moments):
             await asyncio.sleep(moment - at)
             at = moment
-            kind = random.random()
-            if kind < 0.45:
-                self._go(self.send(self._events(STARTING)))
-            elif kind < 0.8:
-                self._go(self.send(self._events(WAITED)))
-            elif kind < 0.9:
-                self._go(self._signal())
-            else:
-                self._go(self._cancel())
+            self._one()
+
+    def _one(self) -> None:
+        """Somebody wants something."""
+        random = self._random
+        kind = random.random()
+        if kind < 0.4:
+            self._go(self.send(self._events(STARTING)))
+        elif kind < 0.7:
+            self._go(self.send(self._events(WAITED)))
+        elif kind < 0.75:
+            events, seed = self._events(STARTING), self._seed()
+            self._go(self.send(events, seed))
+            self._go(self.send(events, seed))
+        elif kind < 0.8:
+            self._go(self._invoke())
+        elif kind < 0.9:
+            self._go(self._signal())
+        else:
+            self._go(self._cancel())
+
+    async def _gather_crowd(self) -> None:
+        """Many runs wait for one event; then it comes."""
+        for _ in range(self._world.scenario.crowd // 3):
+            await self.send([{"name": CROWD, "data": {"k": "crowd"}} for _ in range(3)])
+        await asyncio.sleep(20)
+        await self.send([{"name": WAITED[0], "data": {"k": "crowd", "n": 5}}])
 
     def _go(self, work: object) -> None:
         async def counted() -> None:
@@ -124,7 +147,20 @@ class Clients:
             self._world.checks.commits.oracle.cancelled.add(run)
             await self._once(CancelRun(run=run))
 
-    async def _once(self, command: CancelRun | SendSignal) -> None:
+    async def _invoke(self) -> None:
+        """Start one function directly."""
+        world = self._world
+        program = self._random.choice(world.programs)
+        internal_id = new_ulid(world.clock.now(), self._random.randbytes(10))
+        data = invoked_event_data(b'{"k":2}', Invocation(fn_id=program.slug))
+        event = internal_event(INVOKED, data, internal_id, internal_id, world.clock.now())
+        target = self.function_id(program.slug)
+        command = ReceiveEvents(
+            events=[event], received_at=world.clock.now(), internal=True, target=target
+        )
+        await self._once(command)
+
+    async def _once(self, command: CancelRun | SendSignal | ReceiveEvents) -> None:
         try:
             await self._world.server.submit(command)
         except (Refused, ConnectionLost, RequestError) as error:

@@ -163,10 +163,13 @@ class Commits:
         return self.submitted.get(event.internal_id, self._stored_at[event.receipt] - 1)
 
     def _was_live(self, function_id: str, since: int, live: bool) -> bool:
-        """Whether the function was live (or archived) at any time since a batch."""
+        """Whether the function may have been live (or archived) at any time since a batch.
+
+        Two registrations in one batch show only the second, so that one since then may mean both.
+        """
         versions = self._versions.get(function_id, [])
         current = [state for number, state in versions if number <= since][-1:] or [False]
-        return live in current + [state for number, state in versions if number > since]
+        return current[0] == live or any(number > since for number, _ in versions)
 
     def callable_now(self, slug: str) -> bool | None:
         """Whether a function can be called in this batch; None if that changes in it, or just before."""

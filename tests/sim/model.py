@@ -32,6 +32,7 @@ class Pending:
     attempt: int = 0
     what: str = ""
     name: str = ""
+    condition: str = ""
     stack: int = -1
     n: int | None = None
     row: ItemRow | None = None
@@ -72,6 +73,12 @@ class RunModel:
         """The run was created, and starts at `due`."""
         self.pending.append(Pending("discovery", "", NO_GROUP, (due, due), stack=0))
 
+    def check_limit(self, known: int) -> None:
+        """Fail the run if steps were recorded beyond its limit."""
+        limit = self._settings.steps_per_run
+        if not self.ended and limit < len(self.steps) > known:
+            self.end("FAILED", f"The function run exceeded the step limit of {limit} steps.")
+
     def find(self, n: int, step_id: str) -> Pending:
         """An item by its number, or a new one by its step."""
         for item in self.pending:
@@ -98,8 +105,12 @@ class RunModel:
 
     def resume(self, item: Pending, memo: object, now: int) -> None:
         """Something waited for has come."""
+        known = len(self.steps)
         self.save(item.step_id, memo)
         self.pending.remove(item)
+        self.check_limit(known)
+        if self.ended:
+            return
         if not (item.group == WAIT_FOR_ALL and self._set_left()):
             self._discover(now)
 
@@ -122,12 +133,9 @@ class RunModel:
     def _discover(self, now: int) -> None:
         size = len(self.steps)
         same = [p for p in self.pending if p.kind == "discovery" and p.stack == size and p.attempt == 0]
-        if any(p.n is None and not p.optional for p in same):
-            return
-        waiting = [p for p in same if p.row is not None and not p.row.in_flight]
-        self.pending.append(
-            Pending("discovery", "", NO_GROUP, (now, now), stack=size, optional=bool(waiting))
-        )
+        # One that waits already is enough; but it may have left within this batch, before.
+        waits = any(p.row is None or not p.row.in_flight for p in same)
+        self.pending.append(Pending("discovery", "", NO_GROUP, (now, now), stack=size, optional=waits))
 
     # Answers
 
@@ -174,7 +182,8 @@ class RunModel:
                 finished, raced = True, raced or (parallel and group == RACE)
             if self.ended:
                 return
-        if retried:
+        self.check_limit(known)
+        if retried or self.ended:
             return
         self.pending.remove(item)
         in_set = parallel or item.group == WAIT_FOR_ALL
@@ -208,7 +217,9 @@ class RunModel:
             self._add(op, Pending("request", op["id"], group, (now, now)))
         elif kind == "WaitForEvent":
             due = _moment(opts["timeout"], now)
-            self._add(op, Pending("wait", op["id"], group, due, what="event", name=op["name"]))
+            condition = opts.get("if") or ""
+            item = Pending("wait", op["id"], group, due, what="event", name=op["name"], condition=condition)
+            self._add(op, item)
         elif kind == "WaitForSignal":
             self._wait_for_signal(op, group, now)
         else:

@@ -6,7 +6,7 @@ The app's code does not notice what becomes of its answer, and a call goes on wh
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
@@ -79,12 +79,14 @@ class Network:
         if fault == "gateway":
             return CallAnswer(502, {"content-type": "text/html"}, HTML)
         if fault == "twice":
-            again = asyncio.get_running_loop().create_task(app.handle(call))
-            self._tasks.add(again)  # type: ignore[arg-type]
-            again.add_done_callback(self._tasks.discard)  # type: ignore[arg-type]
+            self._world.spawn(_forgotten(app.handle(call)))
         if fault == "empty":
             app.empty_answers[_header(call, "X-Run-ID")] = self._random.choice((1, 2))
         generation = app.generation
+        if fault == "early":
+            going_on = self._world.spawn(_forgotten(app.handle(call)))
+            await asyncio.wait((going_on,), timeout=self._random.choice((0.0, 0.003, 0.05, 0.5)))
+            return CUT if self._random.random() < 0.5 else CallAnswer(504, {"content-type": "text/html"}, HTML)
         answer = await app.handle(call)
         if fault == "late":
             await asyncio.sleep(self._random.choice((30.0, 4_000.0, 9_000.0)))
@@ -109,7 +111,7 @@ class Network:
         if self._random.random() >= self._world.scenario.call_fails or self._world.calm:
             return ""
         return self._random.choice(
-            ("refused", "gateway", "twice", "empty", "late", "lost", "lost", "html", "corrupt")
+            ("refused", "gateway", "twice", "empty", "late", "lost", "early", "early", "html", "corrupt")
         )
 
     async def _to_world(self, call: Call) -> CallAnswer | CallFailure:
@@ -117,6 +119,11 @@ class Network:
         if "bad." in call.url or ("flaky." in call.url and self._random.random() < 0.5):
             return CUT
         return CallAnswer(200, {"content-type": "text/plain"}, b"hello", call.url)
+
+
+async def _forgotten(answer: Awaitable[CallAnswer]) -> None:
+    """Whatever the app answers, nobody hears it."""
+    await answer
 
 
 def _header(call: Call, name: str) -> str:

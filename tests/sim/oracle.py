@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from perdure.core.settings import Settings
 from perdure.shard.changes import Changes
-from perdure.shard.rows import HistoryRow, ItemRow
+from perdure.shard.rows import HistoryRow, ItemRow, WaitRow
 from tests.sim.answers import Answer, read_answer
 from tests.sim.memory_store import Tables
 from tests.sim.model import Modelled, Pending, RunModel
@@ -39,6 +39,7 @@ class Oracle:
         self.runs: dict[str, RunModel] = {}
         self.executions: dict[tuple[str, str], list[object]] = {}
         self._tables = Tables()
+        self._first_receipt = 0
         self._signals: dict[str, bool | None] = {}
         self._holders: dict[str, tuple[str, int]] = {}
         self.cancelled: set[str] = set()
@@ -49,6 +50,7 @@ class Oracle:
     def committed(self, tables: Tables, changes: Changes) -> None:
         """A batch has been written."""
         self._tables = tables
+        self._first_receipt = min((event.receipt for event in changes.events), default=1 << 62)
         entries: dict[str, list[HistoryRow]] = {}
         for entry in changes.history:
             entries.setdefault(entry.run_id, []).append(entry)
@@ -110,6 +112,8 @@ class Oracle:
             model.begin(max(now, event.ts))
         elif entry.kind == "call":
             item = model.find(note["item"], note.get("step", ""))
+            if item.row is None or not item.row.in_flight or item.row.generation != note["generation"]:
+                raise Modelled(f"an answer to generation {note['generation']} is taken for {item}")
             if item.attempt != note["attempt"]:
                 raise Modelled(f"attempt {note['attempt']} of item {item}, it should be {item.attempt}")
             model.answer(item, self._answer(model.id, note["item"], note["generation"]), now)
@@ -130,7 +134,9 @@ class Oracle:
         return read_answer(result)
 
     def _posted(self, tables: Tables, model: RunModel, note: dict[str, Any]) -> None:
-        saved = False
+        known, item = len(model.steps), model.find(note["item"], "")
+        if item.row is None or not item.row.in_flight or item.row.generation != note["generation"]:
+            raise Modelled(f"steps posted by generation {note['generation']} are taken for {item}")
         for op in note["ops"]:
             row = tables.steps.get(model.id, {}).get(op["id"])
             if row is None or op["id"] in model.steps:
@@ -138,9 +144,10 @@ class Oracle:
             memo = json.loads(row.memo)
             if memo.get("data") not in self.executions.get((model.id, op["id"]), []):
                 raise Modelled(f"{op['name']} was posted with a result that its code never gave: {memo}")
-            saved = model.save(op["id"], memo) or saved
-        if saved:
-            model.find(note["item"], "").attempt = 0
+            model.save(op["id"], memo)
+        if len(model.steps) > known:
+            item.attempt = 0
+        model.check_limit(known)
 
     def _resumed(self, tables: Tables, model: RunModel, note: dict[str, Any], now: int) -> None:
         item, how = model.find(note["item"], note["step"]), note["how"]
@@ -167,13 +174,21 @@ class Oracle:
     def _matched(self, tables: Tables, model: RunModel, item: Pending, internal_id: str) -> object:
         from tests.sim.commits import meets, parsed
 
-        if item.wait is None:
-            raise Modelled(f"{item} was ended by an event, but waits for none")
-        for event in tables.events.values():
-            if event.internal_id == internal_id and event.receipt > item.wait.since:
-                if meets(tables, item.wait, event):
-                    return parsed(event.body)
-        raise Modelled(f"{item.wait} was ended by event {internal_id}, which does not meet it or came before")
+        wait = item.wait
+        if wait is None:
+            since = self._first_receipt - 1
+            wait = WaitRow(model.id, 0, "event", item.name, "", "", item.condition or None, since)
+        # A request that was sent again has left several events of one id, which may differ in their time.
+        found = [
+            parsed(event.body)
+            for event in tables.events.values()
+            if event.internal_id == internal_id and event.receipt > wait.since and meets(tables, wait, event)
+        ]
+        row = tables.steps.get(model.id, {}).get(item.step_id)
+        if found:
+            recorded = json.loads(row.memo) if row is not None else None
+            return recorded if recorded in found else found[0]
+        raise Modelled(f"{wait} was ended by event {internal_id}, which does not meet it or came before")
 
     def _requested(self, model: RunModel, item: Pending) -> object:
         generation = item.row.generation if item.row is not None else 0
@@ -303,8 +318,12 @@ class Oracle:
 
 
 def _take(rows: dict[int, ItemRow], item: Pending) -> ItemRow | None:
-    """The row of a new item: the first that fits."""
-    for n, row in sorted(rows.items()):
-        if (row.kind, row.step_id, row.attempt) == (item.kind, item.step_id, item.attempt):
-            return rows.pop(n)
+    """The row of a new item: the first that fits, with its time if there is one."""
+    fitting = [
+        row for _, row in sorted(rows.items())
+        if (row.kind, row.step_id, row.attempt) == (item.kind, item.step_id, item.attempt)
+    ]
+    timely = [row for row in fitting if item.due[0] <= row.due <= item.due[1]]
+    for row in timely or ([] if item.optional else fitting):
+        return rows.pop(row.n)
     return None

@@ -12,11 +12,14 @@ from random import Random
 
 from perdure.protocol.ids import hash_step_id
 
+FINISHED = "inngest/function.finished"
 WAITED = ("w/red", "w/blue")
 """Events that waits are for. Nothing starts at them, so they can be sent in numbers."""
 STARTING = ("go/one", "go/two", "go/three")
 """Events that start functions."""
 SIGNALS = ("bell", "horn")
+CROWD = "go/crowd"
+"""Starts a function that does nothing but wait."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,9 @@ CONDITIONS = {
     "event.data.k == async.data.k && async.data.n > 3": lambda event, other: (
         _k(other) is not None and _k(other) == _k(event) and (other["data"].get("n") or 0) > 3
     ),
+    "async.data.function_id == 'app-callee-0'": lambda event, other: (
+        other["data"].get("function_id") == "app-callee-0"
+    ),
     "async.data.n >= event.data.n": lambda event, other: (
         "n" in other["data"] and ("n" not in event["data"] or other["data"]["n"] >= event["data"]["n"])
     ),
@@ -174,6 +180,8 @@ class Author:
         handlers = [self._small("on-failure", (("inngest/function.failed", failed),))]
         if random.random() < 0.5:
             handlers.append(self._small("on-finish", (("inngest/function.finished", None),)))
+        crowd = (Wait(self._id(), WAITED[0], 1_800_000, "async.data.k == event.data.k"), self._step())
+        handlers.append(self._made("crowd", ((CROWD, None),), crowd, retries=3, checkpoints=False, version=2))
         return callees + mains + handlers
 
     def _program(self, name: str, triggers: tuple, callees: tuple[str, ...]) -> Program:
@@ -212,6 +220,8 @@ class Author:
             return Sleep(
                 self._id(), random.choice((1_000, 20_000, 300_000, 3_600_000)), random.random() < 0.3
             )
+        if kind < 0.55:
+            return Wait(self._id(), FINISHED, random.choice((30_000, 1_800_000)), "async.data.function_id == 'app-callee-0'")
         if kind < 0.66:
             return Wait(
                 self._id(),

@@ -83,7 +83,7 @@ def draw(seed: int, faults: frozenset[str] = frozenset(FAULTS), minutes: float |
         "commit_fails_after": 0.01 * heavy if "commits" in wanted else 0.0,
         "load_fails": 0.01 * heavy if "loads" in wanted else 0.0,
         "call_fails": 0.04 * heavy if "network" in wanted else 0.0,
-        "decision_raises": 0.002 * heavy if "decisions" in wanted else 0.0,
+        "decision_raises": 0.01 * heavy if "decisions" in wanted else 0.0,
     }
     chaos = [
         name
@@ -98,15 +98,17 @@ def draw(seed: int, faults: frozenset[str] = frozenset(FAULTS), minutes: float |
             retry_interval_ms=random.choice((None, 1_000, 20_000)),
             poison_recoveries=random.choice((2, 5)),
             default_retries=3,
+            inline_state_bytes=random.choice((4 * 1024 * 1024, 4 * 1024 * 1024, 700)),
+            steps_per_run=random.choice((1_000, 1_000, 1_000, 4)),
         ),
         minutes=length if minutes is None else minutes,
-        events=random.choice((4, 8, 14)),
-        functions=random.randint(1, 4),
+        events=random.choice((8, 20, 40)),
+        functions=random.randint(1, 5),
         inline_commits=random.choice((0.0, 0.5, 1.0)),
-        commit_delays_s=random.choice(((0.001,), (0.0, 0.002, 0.05), (0.01, 0.4, 3.0))),
-        read_delays_s=random.choice(((0.0,), (0.0, 0.001, 0.02), (0.0, 0.05, 2.0))),
-        chaos_every_s=length * 60 / random.choice((2, 4, 8)),
-        crowd=random.choice((0,) * 9 + (12,)),
+        commit_delays_s=random.choice(((0.001,), (0.0, 0.002, 0.05), (0.01, 0.4, 3.0), (0.001,) * 9 + (15.0,))),
+        read_delays_s=random.choice(((0.0,), (0.0, 0.001, 0.02), (0.0, 0.05, 2.0), (0.001,) * 9 + (8.0,))),
+        chaos_every_s=length * 60 / random.choice((2, 4, 8, 20)),
+        crowd=random.choice((0,) * 8 + (12, 30)),
         chaos=tuple(chaos),
         **chosen,
     )

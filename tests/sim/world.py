@@ -21,6 +21,7 @@ from tests.sim.app import App
 from tests.sim.chaos import Chaos
 from tests.sim.checks import Checks, Failure
 from tests.sim.clients import Clients
+from tests.sim.decisions import mistakes
 from tests.sim.disk import Crashed, Disk
 from tests.sim.programs import Author
 from tests.sim.scenario import Scenario, applied
@@ -60,7 +61,9 @@ class World:
         self.disk = Disk(scenario, Random(f"disk {scenario.seed}"), self.checks, self.trace)
         self.app = App("app", self.programs, self.clock, self.trace)
         self.app.post = self._post
+        self.app.fetch_steps = self._steps_of
         self.checks.commits.oracle.executions = self.app.executions
+        self.checks.commits.oracle.raising = scenario.decision_raises > 0
         self.server = Server(self)
         self.clients = Clients(self)
         self.chaos = Chaos(self)
@@ -91,6 +94,12 @@ class World:
     def _stop(self) -> None:
         if not self._over.done():
             self._over.set_result(None)
+
+    def _steps_of(self, run: str) -> dict[str, object]:
+        import json
+
+        steps = sorted(self.disk.shard(0).steps.get(run, {}).values(), key=lambda step: step.position)
+        return {step.step_id: json.loads(step.memo) for step in steps}
 
     async def _post(self, run: str, queue_item: str, generation: int, ops: list[dict[str, object]]) -> int:
         """A checkpoint of the app reaches the server."""
@@ -131,8 +140,11 @@ class World:
             if self._quiet():
                 break
             await asyncio.sleep(60)
-        await self.clients.send([{"name": "nothing/listens", "data": {}}])
-        await asyncio.sleep(10)
+        for _ in range(2):
+            # Runs leave memory with a commit, if no read is under way then.
+            await asyncio.sleep(20)
+            await self.clients.send([{"name": "nothing/listens", "data": {}}])
+        await asyncio.sleep(20)
         final.check(self)
 
     def _quiet(self) -> bool:
@@ -150,8 +162,12 @@ def simulate(scenario: Scenario) -> Outcome:
     """Let a history happen."""
     loop = VirtualLoop()
     loop.set_exception_handler(lambda _loop, _context: None)
-    with applied(scenario.limits):
-        world: World | None = None
+    world: World | None = None
+
+    def raging() -> bool:
+        return world is not None and not world.calm
+
+    with applied(scenario.limits), mistakes(scenario.seed, scenario.decision_raises, raging):
 
         async def main() -> None:
             nonlocal world
