@@ -1,7 +1,7 @@
 """A call to an app and what comes back, as plain values.
 
-A transport carries a `Call` and ends it with exactly one `CallAnswer` or `CallFailure`. What the answer means is
-decided in `protocol.replies`; a transport knows HTTP, not functions.
+A transport carries a `Call` and ends it with exactly one `CallAnswer` or `CallFailure`. What the answer
+means is decided in `protocol.replies`; a transport knows HTTP, not functions.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class Call(msgspec.Struct, frozen=True, gc=False):
 class CallAnswer(msgspec.Struct, frozen=True, gc=False):
     """A complete HTTP answer. Header names are lower case; of repeated headers the last one stands.
 
-    `body` is already decoded (gzip, br, deflate, chunks); redirects are already followed. `url` is where the answer came from.
+    `body` is already decoded (gzip, br, deflate, chunks); redirects are already followed. `url` is where
+    the answer came from.
     """
 
     status: int
@@ -45,8 +46,9 @@ class CallAnswer(msgspec.Struct, frozen=True, gc=False):
 class CallFailure(msgspec.Struct, frozen=True, gc=False):
     """The call brought no complete answer.
 
-    `code` is one of: `http_unreachable` (refused, reset, cut short, DNS, TLS, not HTTP), `timeout`, `output_too_large`,
-    `too_many_redirects`, `cancelled` (by us). `message` is one sentence for the person who reads the run.
+    `code` is one of: `http_unreachable` (refused, reset, cut short, DNS, TLS, not HTTP), `timeout`,
+    `output_too_large`, `too_many_redirects`, `cancelled` (by us). `message` is one sentence for the person
+    who reads the run.
     """
 
     code: str

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 
 from perdure.core.functions import Function
-from perdure.core.model import Item, ItemKind, Run
+from perdure.core.model import Item, ItemKind, Run, Step
 from perdure.core.settings import Settings
 from perdure.protocol.calls import Call
 from perdure.protocol.ids import ACCOUNT_ID
@@ -111,7 +111,7 @@ class CallBuilder:
         stack = b",".join([_quoted(step_id) for step_id in run.steps])
         steps = b""
         if not use_api:
-            steps = b",".join([b"%b:%b" % (_quoted(step.id), step.memo) for step in run.steps.values()])
+            steps = b",".join([_memo(step) for step in run.steps.values()])
         events = run.events
         return (
             b'{"ctx":{"attempt":%d,"disable_immediate_execution":%b,"env":"","fn_id":"%b","generation_id":%d,'
@@ -142,3 +142,9 @@ class CallBuilder:
 def _quoted(step_id: str) -> bytes:
     """A step's id as JSON: ids are hashes by custom, but any text by right."""
     return b'"%b"' % step_id.encode() if step_id.isalnum() and step_id.isascii() else json_string(step_id)
+
+
+def _memo(step: Step) -> bytes:
+    """A finished step as a member of `steps`. Dispatch has seen to it that the result is in memory."""
+    assert step.memo is not None
+    return b"%b:%b" % (_quoted(step.id), step.memo)
