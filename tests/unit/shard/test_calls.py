@@ -181,7 +181,7 @@ class TestUseApi:
         """The app would run the step a second time."""
         run = a_run({A: {"data": 1}})
         run.steps[A].memo = None
-        with pytest.raises(TypeError):
+        with pytest.raises(AssertionError):
             built(run, discovery())
 
 
