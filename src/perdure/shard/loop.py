@@ -99,6 +99,8 @@ class Shard:
         self._wake: asyncio.Future[None] | None = None
         self._fault: BaseException | None = None
         self._unconfirmed: list[Batch] = []
+        self._voided: list[Command] = []
+        """Commands that are to be decided again once the state has been read."""
         self._stopping = False
         self._deadline = float("inf")
         self._singly = 0
@@ -404,23 +406,24 @@ class Shard:
                 "a batch could not be committed; state is read again\n%s",
                 "".join(traceback.format_exception(fault)),
             )
-        commands = self._void()
+        self._voided = self._void()
         if refused and self._failures:
-            commands = self._turn_away(commands)
+            self._voided = self._turn_away(self._voided)
         if not refused:
             self._faults += 1
             if self._faults > 1:
-                self._singly = len(commands)
+                self._singly = len(self._voided)
         await self._loads.close()
         while True:
             await asyncio.sleep(RETRY_STORE_S[min(self._failures, len(RETRY_STORE_S) - 1)])
             self._failures += 1
             try:
-                await self._recover(commands)
+                await self._recover(self._voided)
             except StoreUnavailable as error:
                 self.trouble = str(error)
-                commands = self._turn_away(commands)
+                self._voided = self._turn_away(self._voided)
                 continue
+            self._voided = []
             return
 
     def _turn_away(self, commands: list[Command]) -> list[Command]:
@@ -433,7 +436,7 @@ class Shard:
 
     def _void(self) -> list[Command]:
         """The commands of all batches that are not on disk, of reads under way, and of the inbox, in order."""
-        found: list[Command] = []
+        found, self._voided = self._voided, []
         for batch in (*self._unconfirmed, self._state.batch):
             found += batch.commands
             for run_id, n, generation in batch.calls:
