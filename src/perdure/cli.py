@@ -42,8 +42,8 @@ def main() -> None:
 
 def _text_list(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
     """Values separated by commas. An empty one is refused: a key that is not set must not open the server."""
-    parts = tuple(part.strip() for value in values for part in value.split(","))
-    if not all(parts):
+    parts = tuple(part.strip() for value in values for part in value.split(",") if part.strip())
+    if values and not parts:
         raise click.BadParameter("it is empty; leave the option out, or give it a value.")
     return parts
 

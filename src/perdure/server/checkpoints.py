@@ -41,7 +41,7 @@ async def checkpoint(server: Server, receive: Receive, send: Send, run_id: str) 
             text = f"step {error.too_large} output too large: step output size is greater than the limit"
             raise RequestError(413, text, data=data) from None
         raise RequestError(400, error.message, data=data) from None
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RequestError(400, f"Invalid checkpoint: {error}", data=data) from None
     item = read_queue_item_id(fields.qi_id)
     if item is None or item[0] != run_id:

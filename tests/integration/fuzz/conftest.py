@@ -1,6 +1,6 @@
 """A server under fuzz, watched: its memory stays bounded, it stays healthy, and nothing lands in quarantine.
 
-FUZZ_MINUTES is how long the fuzz of requests and that of answers may each take (half a minute by default).
+FUZZ_MINUTES is how long the fuzz of requests and that of answers may each take (0.3 by default).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PATIENCE_S = 5.0
 
 def seconds() -> float:
     """How long a fuzz of requests or of answers goes on."""
-    return float(os.environ.get("FUZZ_MINUTES", "0.5")) * 60
+    return float(os.environ.get("FUZZ_MINUTES", "0.3")) * 60
 
 
 class Watched:

@@ -1,4 +1,4 @@
-"""HTTP by hand, so that a test can send what no library would: a body in slow pieces, cut short, or of a wrong length."""
+"""HTTP by hand: what no library would send, as a body in slow pieces, cut short, or of a wrong length."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import Any
 import httptools
 
 PATIENCE_S = 5.0
+CONTINUE = 100
+"""The status that asks for the body; the answer comes after it."""
 
 
 class Hang(AssertionError):
@@ -30,7 +32,12 @@ class Answer:
 
 
 class _Reader:
-    def __init__(self) -> None:
+    """Collects an answer. One to a HEAD request is complete with its headers, whatever length they tell."""
+
+    def __init__(self, *, bodiless: bool) -> None:
+        self._bodiless = bodiless
+        self.parser: Any = httptools.HttpResponseParser(self)
+        self.status = 0
         self.headers: dict[str, str] = {}
         self.body = b""
         self.done = False
@@ -41,8 +48,28 @@ class _Reader:
     def on_body(self, body: bytes) -> None:
         self.body += body
 
+    def on_headers_complete(self) -> None:
+        self.status = self.parser.get_status_code()
+        self.done = self._bodiless and self.status != CONTINUE
+
     def on_message_complete(self) -> None:
-        self.done = True
+        self.done = self.status != CONTINUE
+
+    def read(self, connection: socket.socket) -> bool:
+        """Take what has arrived. False if that is the end."""
+        try:
+            data = connection.recv(65536)
+        except OSError:
+            data = b""
+        if not data:
+            self.done = True
+            return False
+        self.parser.feed_data(data)
+        return not self.done
+
+
+def _readable(connection: socket.socket, seconds: float) -> bool:
+    return bool(select.select([connection], [], [], max(seconds, 0))[0])
 
 
 def request(
@@ -59,15 +86,16 @@ def request(
     `Hang` if `patience` seconds pass after the last piece.
     """
     host, port = url.removeprefix("http://").split(":")
-    reader = _Reader()
-    parser: Any = httptools.HttpResponseParser(reader)
+    reader = _Reader(bodiless=head.startswith(b"HEAD "))
     sent = 0
     with socket.create_connection((host, int(port)), timeout=patience) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             connection.sendall(head + b"\r\n\r\n")
             for piece in pieces:
-                if select.select([connection], [], [], 0)[0]:
+                while _readable(connection, 0) and reader.read(connection):
+                    pass
+                if reader.done:
                     break
                 connection.sendall(piece)
                 sent += len(piece)
@@ -77,18 +105,11 @@ def request(
             pass
         end = time.monotonic() + patience
         while not reader.done:
-            left = end - time.monotonic()
-            if left <= 0 or not select.select([connection], [], [], left)[0]:
+            if not _readable(connection, end - time.monotonic()):
                 raise Hang(f"no answer within {patience:g} s to {head[:200]!r}")
-            try:
-                data = connection.recv(65536)
-            except OSError:
-                break
-            if not data:
-                break
-            parser.feed_data(data)
-    status = parser.get_status_code() if reader.headers or reader.done else 0
-    return Answer(int(status), reader.headers, reader.body, sent)
+            reader.read(connection)
+    status = 0 if reader.status == CONTINUE else reader.status
+    return Answer(status, reader.headers, reader.body, sent)
 
 
 def chunked(pieces: Iterable[bytes]) -> Iterable[bytes]:
