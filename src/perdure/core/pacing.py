@@ -37,7 +37,11 @@ class Gate:
         self._forget_old(now)
         if len(self.in_flight) >= self.hard_limit or len(self._young) >= self.young_calls:
             return False
-        return not (others_wait and self._by_function.get(function_id, 0) >= self.hard_limit // 2)
+        return not (others_wait and self.holds_half(function_id))
+
+    def holds_half(self, function_id: str) -> bool:
+        """Whether the function has as many calls under way as it may have while others wait."""
+        return self._by_function.get(function_id, 0) >= self.hard_limit // 2
 
     def enter(self, number: int, function_id: str, now: int) -> None:
         """A call starts."""

@@ -1,12 +1,14 @@
 """From due items to calls: each function in turn, each app as far as its gate allows.
 
 There is no tick and no poll: an item becomes a call in the same round in which it became due, if there is
-room. An item whose run is not in memory is read first; an item that has no room takes its queue out of the
-line until the gate lets somebody out.
+room. An item whose run is not in memory is read first; a call that has no room takes its queue out of the
+line until the gate lets somebody out. A request that has no room steps out of its queue instead: requests can
+take minutes, and the calls behind it go elsewhere.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 
@@ -29,6 +31,8 @@ from perdure.shard.state import ApplyFault, State
 
 GIVE_UP = 3
 """After so many faults in applying what follows an item, it is left alone; before that, its run is failed."""
+MAX_PARKED = 10_000
+"""Requests that wait outside of their queues for a place; with more, their queues wait."""
 MAX_LOADING = 64
 """Runs of one function that are read at once because their items are due."""
 
@@ -54,6 +58,7 @@ class Dispatcher:
         self._numbers = 0
         self._waiting: dict[Gate, list[FunctionQueue]] = {}
         self._stalled: list[FunctionQueue] = []
+        self._parked: deque[tuple[FunctionQueue, ItemRef]] = deque()
         self.live: dict[tuple[str, int], LiveCall] = {}
         self.paused = False
         self.faults: dict[ItemRef, int] = {}
@@ -71,6 +76,7 @@ class Dispatcher:
         state = self._state
         now, queues = state.now, state.queues
         self._let_in(now)
+        self._unpark(now)
         queues.wake(now)
         done = 0
         while done < limit:
@@ -78,15 +84,13 @@ class Dispatcher:
             if taken is None:
                 break
             queue, ref = taken
-            try:
-                self._try(queue, ref, now)
-            except ApplyFault:
-                self.faults[ref] = self.faults.get(ref, 0) + 1
-                raise
+            self._try(queue, ref, now)
             queues.look(queue, now)
             if queue.wants_window():
                 self._loads.window(queue)
             done += 1
+        if self._waiting:
+            self._let_in(now)
         return done
 
     def _try(self, queue: FunctionQueue, ref: ItemRef, now: int) -> None:
@@ -102,9 +106,14 @@ class Dispatcher:
             else:
                 raise RuntimeError("applying what follows this item has failed before")
         except ApplyFault:
+            self.faults[ref] = faults + 1
             raise
         except Exception as error:
-            self._state.quarantine(f"item {ref}", ref.run_id, error)
+            try:
+                self._state.quarantine(f"item {ref}", ref.run_id, error)
+            except ApplyFault:
+                self.faults[ref] = faults + 1
+                raise
 
     def has_due(self) -> bool:
         """Whether more items can be handled at once."""
@@ -122,7 +131,6 @@ class Dispatcher:
         if live is not None and live.generation == generation:
             del self.live[(run_id, n)]
             live.gate.leave(live.number)
-            self._open(live.gate)
 
     def _open(self, gate: Gate) -> None:
         for queue in self._waiting.pop(gate, ()):
@@ -142,6 +150,14 @@ class Dispatcher:
                     self._state.queues.look(queue, now)
                 else:
                     self._stalled.append(queue)
+
+    def _unpark(self, now: int) -> None:
+        """Make as many of the requests that wait outside of their queues as there are places for."""
+        gate = self._state.request_gate
+        free = 0 if self.paused else gate.hard_limit - len(gate.in_flight)
+        for _ in range(min(free, len(self._parked))):
+            queue, ref = self._parked.popleft()
+            self._try(queue, ref, now)
 
     def _block(self, queue: FunctionQueue, ref: ItemRef, gate: Gate) -> None:
         queue.put_back(ref)
@@ -174,8 +190,7 @@ class Dispatcher:
 
     def _call_app(self, queue: FunctionQueue, ref: ItemRef, run: Run, item: Item, now: int) -> None:
         state, gate = self._state, queue.gate
-        others = any(other is not queue for other in self._waiting.get(gate, ()))
-        if self.paused or not gate.has_room(run.function_id, now, others):
+        if self.paused or not gate.has_room(run.function_id, now, self._others_wait(queue)):
             self._block(queue, ref, gate)
             return
         if not run.memos_resident and not uses_api(run, state.settings):
@@ -185,6 +200,14 @@ class Dispatcher:
         self._enter(run, item, gate, now)
         call = self._build(run, item, function, now)
         self._leave_with_batch(run, item, call)
+
+    def _others_wait(self, queue: FunctionQueue) -> bool:
+        """Whether another function of the same app waits for its turn."""
+        gate = queue.gate
+        if not gate.holds_half(queue.function_id):
+            return False
+        waiting = (*self._waiting.get(gate, ()), *self._state.queues.line)
+        return any(other is not queue and other.gate is gate for other in waiting)
 
     def _build(self, run: Run, item: Item, function: Function, now: int) -> Call:
         entropy = self._state.entropy
@@ -196,7 +219,10 @@ class Dispatcher:
     def _make_request(self, queue: FunctionQueue, ref: ItemRef, run: Run, item: Item, now: int) -> None:
         state, gate = self._state, self._state.request_gate
         if self.paused or not gate.has_room(run.function_id, now, False):
-            self._block(queue, ref, gate)
+            if self.paused or len(self._parked) >= MAX_PARKED:
+                self._block(queue, ref, gate)
+            else:
+                self._parked.append((queue, ref))
             return
         assert item.data is not None
         try:

@@ -117,9 +117,8 @@ def decide_continued(state: State, command: ContinueEvent) -> None:
     if row is None or match is None:
         state.batch.changes.outbox[command.receipt] = None
         return
-    if command.stage == 0:
-        event = IncomingEvent(row.internal_id, row.name, row.id, True, row.ts, row.body)
-        _start_runs(state, match, row.receipt, event, deduplicate=True)
+    event = IncomingEvent(row.internal_id, row.name, row.id, True, row.ts, row.body)
+    _start_runs(state, match, row.receipt, event, deduplicate=True)
     _end_waits(state, match, row.receipt, row.name, ParsedEvent(row.body), row.internal_id)
     if match.more is not None:
         _go_on_later(state, row.receipt, match.more, row)

@@ -10,7 +10,9 @@ from perdure.core import pacing
 from perdure.protocol.calls import CallAnswer, CallFailure
 from perdure.shard import dispatch
 from perdure.shard import memory as memory_module
+from perdure.shard import state as state_module
 from perdure.shard.commands import CancelRun
+from perdure.shard.rows import ItemRef
 from tests.unit.shard.shards import World, an_event, config, planned, sleep, step, virtually
 
 HELLO = config("hello", "test/hello")
@@ -147,7 +149,86 @@ async def test_a_cancelled_run_gives_its_place_back_when_its_call_ends() -> None
     assert len(world.network.calls) == pacing.YOUNG_CALLS + 1
 
 
+@virtually
+async def test_one_function_takes_half_of_an_app_while_another_waits() -> None:
+    """Long calls of one function must not keep the others from their turn."""
+    world = await World().start(HELLO, OTHER)
+    gate = world.shard.state.gates[function_app(world)]
+    gate.hard_limit, gate.young_calls = 4, 4
+    await world.send(*(an_event("test/hello") for _ in range(10)))
+    await world.settle()
+    assert len(world.network.open) == 4
+    await world.send(*(an_event("test/other") for _ in range(10)))
+    await world.settle()
+    for _ in range(2):
+        world.network.open[0].returns()
+        await world.settle()
+    names = sorted(call.body["event"]["name"] for call in world.network.open)
+    assert names == ["test/hello", "test/hello", "test/other", "test/other"]
+    while any(call.body["event"]["name"] == "test/other" for call in world.network.open):
+        next(c for c in world.network.open if c.body["event"]["name"] == "test/other").returns()
+        await world.settle()
+    assert [call.body["event"]["name"] for call in world.network.open] == ["test/hello"] * 4
+
+
+@virtually
+async def test_a_reference_from_a_stale_window_is_only_a_hint() -> None:
+    """The store showed an item that has moved, is in flight, or is gone by now."""
+    world = await World().start(HELLO)
+    await world.send(an_event("test/hello"), an_event("test/hello"))
+    await world.settle()
+    asleep, busy = world.network.open
+    asleep.ops(sleep("nap", "1h"))
+    await world.settle()
+    state = world.shard.state
+    queue = next(iter(state.queues.by_function.values()))
+    for run_id in (asleep.run_id, busy.run_id):
+        for n in state.memory.runs[run_id].items:
+            queue.push(ItemRef(state.now, run_id, n), 1)
+        queue.push(ItemRef(state.now, run_id, 99), 1)
+    for item in state.memory.runs[busy.run_id].items.values():
+        queue.push(ItemRef(item.due, busy.run_id, item.n), 1)
+    queue.push(ItemRef(state.now, "01GONE", 1), 1)
+    state.queues.look(queue, state.now)
+    await world.send(an_event("test/nothing"))
+    await world.sleep(2)
+    assert world.steps(asleep.run_id) == {}
+    assert len(world.network.calls) == 2
+    assert not world.tables.quarantine
+
+
+@virtually
+async def test_a_shard_that_stops_does_not_run_in_circles_over_calls_that_wait() -> None:
+    world = await World().start(HELLO)
+    await world.send(*(an_event("test/hello") for _ in range(60)))
+    await world.settle()
+    await world.shard.stop(3)
+    assert len(world.network.calls) == pacing.YOUNG_CALLS
+
+
 class TestRequests:
+    @virtually
+    async def test_many_slow_ones_do_not_hold_up_the_calls_of_their_function(self) -> None:
+        world = await World().start(HELLO)
+        places = state_module.REQUEST_PLACES
+        await world.send(*(an_event("test/hello") for _ in range(places + 20)))
+        for _ in range(2 * places):
+            waiting = [call for call in world.network.open if call.call.url.startswith("http://app")]
+            if not waiting:
+                break
+            waiting[0].ops(gateway("f"))
+            await world.settle()
+        requests = [call for call in world.network.open if call.call.url.startswith("http://world")]
+        assert len(requests) == places
+        await world.send(an_event("test/hello", {"n": 1}))
+        call = next(call for call in world.network.open if call.call.url.startswith("http://app"))
+        assert call.body["event"]["data"] == {"n": 1}
+        for sent in requests:
+            sent.end(CallAnswer(200, {}, b""))
+        await world.settle(100)
+        requests = [call for call in world.network.calls if call.call.url.startswith("http://world")]
+        assert len(requests) == places + 20
+
     @virtually
     async def test_the_server_makes_them_and_records_what_comes(self) -> None:
         world = await World().start(HELLO)

@@ -154,6 +154,35 @@ async def test_a_read_is_never_taken_for_newer_than_memory() -> None:
 
 
 @virtually
+async def test_a_run_that_ended_while_an_event_looked_for_it_stays_ended() -> None:
+    """The event's read shows a wait of a run that another command ends before the run has been read for it."""
+    world = await World().start(HELLO)
+    await world.send(an_event("test/hello"))
+    call = await world.call()
+    call.ops(wait("w", "test/go"))
+    await world.settle()
+    await world.restart()
+    await world.settle()
+    held: list[asyncio.Event] = []
+
+    async def hold(name: str) -> None:
+        if name == "load_runs" and not held:
+            held.append(asyncio.Event())
+            await held[0].wait()
+
+    world.store.load_gate = hold
+    sent = asyncio.ensure_future(world.send(an_event("test/go")))
+    await world.settle()
+    assert await world.submit(CancelRun(run=call.run_id)) == "RUNNING"
+    held[0].set()
+    await sent
+    await world.settle()
+    assert world.run().status == "CANCELLED"
+    assert world.steps(call.run_id) == {}
+    assert world.items(call.run_id) == []
+
+
+@virtually
 async def test_a_failed_read_loses_no_command() -> None:
     world = World()
     (run_id,) = await sleeping(world, 1)
@@ -259,6 +288,12 @@ class TestPages:
     def test_a_full_page_of_runs_that_are_gone_goes_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
         match = self.page(monkeypatch, ["a", "b", "c"], {"a": False, "b": False, "c": False})
         assert (match.waits, match.more) == ([], ("", "c", 1))
+
+    def test_what_lies_behind_the_end_of_a_full_page_is_for_the_next(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        match = self.page(monkeypatch, ["a", "b", "d"], {"b": False, "e": True})
+        assert (match.waits, match.more) == ([("a", 1), ("d", 1)], ("", "d", 1))
 
     def test_too_many_in_memory_are_cut(self, monkeypatch: pytest.MonkeyPatch) -> None:
         match = self.page(monkeypatch, [], dict.fromkeys("abcde", True))

@@ -100,6 +100,25 @@ class TestFailedCommits:
         assert world.run().status == "COMPLETED"
 
     @virtually
+    async def test_a_receipt_that_another_event_has_by_now_proves_nothing(self) -> None:
+        """The batch did not land. Before the disk is asked, an end of a run has taken its receipt."""
+        world = await World().start(HELLO)
+        await world.send(an_event("test/hello"))
+        call = await world.call()
+
+        def fail_and_end(_: int, changes: Changes) -> None:
+            if [event.name for event in changes.events] == ["test/other"]:
+                world.store.before_commit = None
+                call.returns()
+                raise StoreUnavailable("disk full")
+
+        world.store.before_commit = fail_and_end
+        await world.send(an_event("test/other"))
+        await world.settle()
+        names = [row.name for _, row in sorted(world.tables.events.items())]
+        assert names == ["test/hello", "inngest/function.finished", "test/other"]
+
+    @virtually
     async def test_an_answer_that_landed_is_not_taken_twice(self) -> None:
         world = await World().start(HELLO)
         await world.send(an_event("test/hello"))

@@ -158,6 +158,22 @@ class TestStarting:
         await asyncio.gather(*sends)
         assert len(world.tables.runs) == 1
 
+    @virtually
+    async def test_a_function_that_is_archived_while_the_store_is_asked_does_not_start(self) -> None:
+        world = await World().start(HELLO, config("other", "x"))
+        gate = asyncio.Event()
+
+        async def hold(name: str) -> None:
+            await gate.wait()
+
+        world.store.load_gate = hold
+        sent = asyncio.ensure_future(world.send(an_event("test/hello")))
+        await world.settle()
+        await world.register(config("other", "x"))
+        gate.set()
+        await sent
+        assert not world.tables.runs
+
 
 class TestWaiting:
     async def waiting(self, *ops: dict[str, Any], data: Any = None) -> tuple[World, str]:
