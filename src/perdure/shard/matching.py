@@ -100,6 +100,7 @@ def decide_received(state: State, command: ReceiveEvents) -> None:
     """Store the events of a command, start the runs and end the waits that they meet."""
     for event, receipt, match in zip(command.events, command.receipts, command.matches, strict=True):
         state.store_event(event, internal=command.internal, receipt=receipt, received_at=command.received_at)
+        row = state.batch.changes.events[-1]
         try:
             _start_runs(state, match, receipt, event, deduplicate=command.target is None)
             _end_waits(state, match, receipt, event.name, ParsedEvent(event.body), event.internal_id)
@@ -108,7 +109,7 @@ def decide_received(state: State, command: ReceiveEvents) -> None:
         except Exception as error:
             state.quarantine(f"event {event.internal_id} {event.name}", None, error)
         if match.more is not None:
-            _go_on_later(state, receipt, match.more, state.batch.changes.events[-1])
+            _go_on_later(state, receipt, match.more, row)
 
 
 def decide_continued(state: State, command: ContinueEvent) -> None:
