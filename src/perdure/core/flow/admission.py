@@ -123,14 +123,16 @@ class RunFlow(Stored, frozen=True):
 
 
 class Drop(msgspec.Struct, frozen=True, gc=False):
-    """No run, and nothing is remembered.
+    """No run, and the event's id is not remembered.
 
-    `reason` is `duplicate`, or `rate_limited`: then `free_at` is when (ms) a place is free again.
+    `reason` is `duplicate`, or `rate_limited`: then `free_at` is when (ms) a place is free again. `rate_limit` is
+    to be stored, if there is one.
     """
 
     reason: str
     key: Key | None = None
     free_at: int = 0
+    rate_limit: tuple[Key, RateState] | None = None
 
 
 class Collect(msgspec.Struct, frozen=True, gc=False):
@@ -217,9 +219,9 @@ def admit(
     place = None
     if keys.rate_limit is not None and rules.rate_limit is not None:
         limited = rate_limit.take(rules.rate_limit, known.rate_limit, now)
+        place = (keys.rate_limit, limited.state) if limited.changed else None
         if not limited.allowed:
-            return Drop("rate_limited", keys.rate_limit, limited.free_at)
-        place = (keys.rate_limit, limited.state)
+            return Drop("rate_limited", keys.rate_limit, limited.free_at, place)
     if keys.debounce is not None and rules.debounce is not None:
         return Hold(keys.debounce, debounce.add(rules.debounce, known.debounce, arrival, now), place)
     cancel = None

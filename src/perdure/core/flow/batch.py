@@ -98,7 +98,9 @@ def add(rule: Batch, state: BatchState | None, event: Arrival, now: int, batch_i
         action = BatchAction.OPENED
     else:
         events = {**state.events, event.id: event.receipt}
-        state = BatchState(state.id, state.created_at, state.due, state.bytes + event.size, events)
+        # Also if the clock was set back, nobody waits for longer than the rule says.
+        due = min(state.due, now + rule.timeout_ms)
+        state = BatchState(state.id, state.created_at, due, state.bytes + event.size, events)
         action = BatchAction.ADDED
     return BatchDecision(BatchAction.FULL if is_full(rule, state) else action, state, fires)
 

@@ -11,6 +11,9 @@ At the cap, a second of grace is left before the run starts (the protocol's smal
 events that arrive together there do not make two runs. It is granted once: whatever comes, the run starts at
 most a second after `timeout`. Granted to each event, a steady stream would put the run off for ever.
 
+A clock that was set back since the first event counts from where it is now, so it puts no run off by its jump once
+another event comes.
+
 Why it fires exactly once. The state of a key is one row; the run is created, and the row deleted, in one commit.
 What the rule says depends on the times of the events alone, not on how busy the server was: an event that arrives
 when the debounce is due already, but its timer was not handled yet, finds it over (`fires`) and opens the next.
@@ -67,13 +70,12 @@ def add(rule: Debounce, state: DebounceState | None, event: Arrival, now: int) -
         return DebounceDecision(DebounceAction.OPENED, _opened(rule, event, now))
     if now >= state.due:
         return DebounceDecision(DebounceAction.OPENED, _opened(rule, event, now), fires=state)
+    first_at, events = min(state.first_at, now), state.events + 1
     if event.ts < state.event.ts:
-        ignored = DebounceState(state.event, state.first_at, state.due, state.events + 1)
-        return DebounceDecision(DebounceAction.IGNORED, ignored)
-    due = _due(rule, state.first_at, now)
-    return DebounceDecision(
-        DebounceAction.REPLACED, DebounceState(event, state.first_at, due, state.events + 1)
-    )
+        due = min(state.due, now + rule.period_ms)
+        return DebounceDecision(DebounceAction.IGNORED, DebounceState(state.event, first_at, due, events))
+    due = _due(rule, first_at, now)
+    return DebounceDecision(DebounceAction.REPLACED, DebounceState(event, first_at, due, events))
 
 
 def is_due(state: DebounceState, now: int) -> bool:

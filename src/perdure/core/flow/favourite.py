@@ -19,7 +19,7 @@ from __future__ import annotations
 from perdure.core.flow.room import Room
 from perdure.core.flow.waiting import PUT_OFF, READY, Gate, Node, Ticket
 
-PATIENCE = 16
+PATIENCE = 8
 """So many times a branch is passed over before the others make room for it."""
 
 LAPSE_MS = 10_000

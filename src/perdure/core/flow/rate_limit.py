@@ -13,7 +13,8 @@ places at once, and the state of a key stays under a kilobyte whatever the limit
 
 The clock. A time that lies ahead of `now` can only come from a clock that was set back; it is cut to `now`, so that
 a jump costs at most one period. Cutting keeps the promise: what it moves is only how soon a place that was taken
-*before* this moment is given back, and that is still one period from here.
+*before* this moment is given back, and that is still one period from here. What was cut has to be stored also if the
+event is refused (`changed`), or it would be cut anew each time.
 
 Delivered twice. An event that comes again with the same id has been seen already by the caller, who keeps the ids
 that each function took; it must not ask here again (`admission` refuses it first). An event that was refused took
@@ -48,11 +49,12 @@ class RateState(Stored, frozen=True):
 class RateDecision(msgspec.Struct, frozen=True, gc=False):
     """Whether the event may start a run.
 
-    `state` is what to store if it may. `free_at` is when (ms) a place is free again if it may not.
+    `state` is to be stored if `changed`. `free_at` is when (ms) a place is free again, if it may not.
     """
 
     allowed: bool
     state: RateState
+    changed: bool
     free_at: int = 0
 
 
@@ -61,13 +63,16 @@ NOTHING = RateState()
 
 def take(rule: RateLimit, state: RateState | None, now: int) -> RateDecision:
     """Take a place for one event, if there is one."""
-    times, counts = _taken(rule, state or NOTHING, now)
+    before = state or NOTHING
+    times, counts = _taken(rule, before, now)
     used = sum(counts)
     if used >= rule.limit:
-        return RateDecision(False, RateState(times, counts), _free_at(rule, times, counts, used))
+        kept = RateState(times, counts)
+        cut = bool(before.times) and before.times[-1] > now
+        return RateDecision(False, kept, cut, _free_at(rule, times, counts, used))
     if times and _slice(rule, times[-1]) == _slice(rule, now):
-        return RateDecision(True, RateState((*times[:-1], now), (*counts[:-1], counts[-1] + 1)))
-    return RateDecision(True, RateState((*times, now), (*counts, 1)))
+        return RateDecision(True, RateState((*times[:-1], now), (*counts[:-1], counts[-1] + 1)), True)
+    return RateDecision(True, RateState((*times, now), (*counts, 1)), True)
 
 
 def _taken(rule: RateLimit, state: RateState, now: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -10,7 +10,7 @@ import heapq
 from collections.abc import Mapping
 
 from perdure.core.flow.concurrency import Counters, Need
-from perdure.core.flow.throttle import ThrottleState, next_start, start
+from perdure.core.flow.throttle import ThrottleState, cut, next_start, start
 from perdure.core.flow.waiting import Ticket
 from perdure.protocol.functions import Throttle
 
@@ -47,7 +47,7 @@ class Room:
             return True
         if isinstance(limit, int):
             return self.counters.count(counter) < limit
-        return next_start(limit, self.throttles.get(counter), now) <= now
+        return self._next_start(limit, counter, now) <= now
 
     def has_one_more(self, counter: str, name: str) -> bool:
         """Whether there will still be room after one more has been taken, as far as it is certain."""
@@ -59,7 +59,16 @@ class Room:
     def opens_at(self, counter: str, name: str, now: int) -> int | None:
         """When (ms) a throttle lets the next start through; None for places, which are free when somebody leaves."""
         limit = self._limits.get(name)
-        return next_start(limit, self.throttles.get(counter), now) if isinstance(limit, Throttle) else None
+        return self._next_start(limit, counter, now) if isinstance(limit, Throttle) else None
+
+    def _next_start(self, rule: Throttle, counter: str, now: int) -> int:
+        state = self.throttles.get(counter)
+        if state is None:
+            return now
+        kept = cut(rule, state, now)
+        if kept is not state:
+            self.throttles[counter] = kept
+        return next_start(rule, kept, now)
 
     def take(self, ticket: Ticket, now: int) -> tuple[str, ThrottleState] | None:
         """Take all that an item needs. Returns the counter and schedule of its throttle, if that was used."""

@@ -15,8 +15,9 @@ millisecond is allowed now, and is entered at that moment. That bends nothing: w
 milliseconds, on the same side of both times.
 
 The clock. A schedule is never more than burst + 1 intervals ahead of the present, so a stored one that is further
-ahead comes from a clock that was set back, or from a limit that has been raised since. It is cut to that
-distance: a jump of the clock can block a key for (burst + 1) x period / limit, and not for the length of the jump.
+ahead comes from a clock that was set back, or from a limit that has been raised since. `cut` brings it to that
+distance, and the caller keeps what it gives (or the distance would be measured anew at each look): a jump of the
+clock blocks a key for (burst + 1) x period / limit at most, and not for the length of the jump.
 """
 
 from __future__ import annotations
@@ -38,12 +39,18 @@ class ThrottleState(Stored, frozen=True):
         return -(-self.on_pace_at // NANOS)
 
 
+def cut(rule: Throttle, state: ThrottleState, now: int) -> ThrottleState:
+    """The schedule, brought back if it is further ahead than the rule can have put it; to be kept, and used below."""
+    # One millisecond on top, for starts that were entered later in this millisecond.
+    latest = (now + 1) * NANOS + (rule.burst + 1) * _interval(rule)
+    return state if state.on_pace_at <= latest else ThrottleState(latest)
+
+
 def next_start(rule: Throttle, state: ThrottleState | None, now: int) -> int:
     """When (ms) the key's next run may start: `now` if at once."""
     if state is None:
         return now
-    interval = _interval(rule)
-    return max(now, (_on_pace(rule, state, now, interval) - rule.burst * interval) // NANOS)
+    return max(now, (state.on_pace_at - rule.burst * _interval(rule)) // NANOS)
 
 
 def start(rule: Throttle, state: ThrottleState | None, now: int) -> ThrottleState:
@@ -52,15 +59,9 @@ def start(rule: Throttle, state: ThrottleState | None, now: int) -> ThrottleStat
     present = now * NANOS
     if state is None:
         return ThrottleState(present + interval)
-    on_pace = _on_pace(rule, state, now, interval)
-    moment = max(present, on_pace - rule.burst * interval)
-    return ThrottleState(max(moment, on_pace) + interval)
+    moment = max(present, state.on_pace_at - rule.burst * interval)
+    return ThrottleState(max(moment, state.on_pace_at) + interval)
 
 
 def _interval(rule: Throttle) -> int:
     return -(-rule.period_ms * NANOS // rule.limit)
-
-
-def _on_pace(rule: Throttle, state: ThrottleState, now: int, interval: int) -> int:
-    # One millisecond on top, for starts that were entered later in this millisecond.
-    return min(state.on_pace_at, (now + 1) * NANOS + (rule.burst + 1) * interval)

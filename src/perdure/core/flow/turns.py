@@ -134,7 +134,10 @@ class Turns:
     # What the caller asks
 
     def next(self, now: int, function_id: str | None = None) -> Grant | None:
-        """The next item, of one function or of all in turn; None if none has room. Its places are taken."""
+        """The next item, of one function or of all in turn; None if none has room. Its places are taken.
+
+        After None, `next_time` may be now: then it has only done a part of its work, and is to be asked again.
+        """
         self._at(now)
         self._moves = MOVES
         self._settle(now)
@@ -295,6 +298,10 @@ class Turns:
     def _park(self, node: Node, gate: Gate, now: int) -> None:
         self._moves -= 1
         node.state = PARKED
+        if not gate.line:
+            # Functions that share the counter stand in the order in which they came.
+            gates = self._crossings[gate.counter].gates
+            gates[gate.limit] = gates.pop(gate.limit)
         if node.woken or node is self._favourite.node:
             gate.line.appendleft(node)
         else:
