@@ -103,7 +103,9 @@ class Turns:
             node = self._roots[ticket.function_id] = Node(ticket.function_id, None, None)
         needs = ticket.needs()
         for need in needs if len(needs) < 2 else sorted(needs, key=self._breadth):
-            node = node.children.get((need.counter, need.limit)) or self._grow(node, need)
+            children = node.children
+            child = None if children is None else children.get((need.counter, need.limit))
+            node = child or self._grow(node, need)
         self._seq += 1
         ticket.seq = self._seq
         ticket.node = node
@@ -187,7 +189,7 @@ class Turns:
     def _obstacle(self, branch: Node, gate: Gate, need: Need, now: int, most: int) -> Obstacle:
         room, counters = self.room, self.room.counters
         limit = room.limit(gate.limit)
-        place = gate.line.index(branch) + 1 if branch.state == PARKED else 0
+        place = gate.line.index(branch) + 1 if gate.line and branch.state == PARKED else 0
         return Obstacle(
             need=need,
             limit=limit.limit if isinstance(limit, Throttle) else limit or 0,
@@ -214,6 +216,8 @@ class Turns:
             self._gates_of[need.limit] = self._gates_of.get(need.limit, 0) + 1
         gate.branches += 1
         node = Node(parent.function_id, parent, gate)
+        if parent.children is None:
+            parent.children = {}
         parent.children[need.counter, need.limit] = node
         return node
 
@@ -221,7 +225,7 @@ class Turns:
         """Remove branches that hold nothing and stand nowhere."""
         while node.live == 0 and not node.children and node.state == IDLE:
             parent, gate = node.parent, node.gate
-            if parent is None or gate is None:
+            if parent is None or gate is None or parent.children is None:
                 self._roots.pop(node.function_id, None)
                 return
             del parent.children[gate.counter, gate.limit]
@@ -302,10 +306,11 @@ class Turns:
             # Functions that share the counter stand in the order in which they came.
             gates = self._crossings[gate.counter].gates
             gates[gate.limit] = gates.pop(gate.limit)
+        line = gate.line = gate.line if gate.line is not None else deque()
         if node.woken or node is self._favourite.node:
-            gate.line.appendleft(node)
+            line.appendleft(node)
         else:
-            gate.line.append(node)
+            line.append(node)
         node.woken = False
         self._arm(gate, now)
 
@@ -328,7 +333,7 @@ class Turns:
         if node.parent is None:
             self._ready[node.function_id] = node
         else:
-            node.parent.round.append(node)
+            node.parent.join(node)
 
     def _serve(self, node: Node, now: int) -> Grant | None:
         items = node.items
@@ -382,7 +387,7 @@ class Turns:
             if not gate.line:
                 continue
             if not self.room.has(gate.counter, gate.limit, now):
-                refused.append(gate)
+                refused.append(gate.line)
                 self._arm(gate, now)
                 continue
             crossing.gates[gate.limit] = crossing.gates.pop(gate.limit)
@@ -394,8 +399,8 @@ class Turns:
                 self._rouse(node)
             else:
                 self._prune(node)
-            for other in refused:
-                self._favourite.pass_over(other.line[0], now)
+            for line in refused:
+                self._favourite.pass_over(line[0], now)
             return True
         return False
 
@@ -404,10 +409,7 @@ class Turns:
         node.state = READY
         while node.parent is not None:
             parent = node.parent
-            if node is self._favourite.node:
-                parent.round.appendleft(node)
-            else:
-                parent.round.append(node)
+            parent.join(node, first=node is self._favourite.node)
             if parent.state != IDLE:
                 return
             parent.state = READY

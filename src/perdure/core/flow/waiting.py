@@ -91,14 +91,18 @@ IDLE, READY, PARKED, PUT_OFF, ACTIVE = range(5)
 
 
 class Gate:
-    """One counter as one function's limit sees it, and the branches that are parked there."""
+    """One counter as one function's limit sees it, and the branches that are parked there.
+
+    Most gates never have a line, and most branches no children: neither is made before it is needed, since there
+    may be a hundred thousand of them.
+    """
 
     __slots__ = ("branches", "counter", "limit", "line")
 
     def __init__(self, counter: str, limit: str) -> None:
         self.counter = counter
         self.limit = limit
-        self.line: deque[Node] = deque()
+        self.line: deque[Node] | None = None
         self.branches = 0
 
 
@@ -136,8 +140,8 @@ class Node:
         self.function_id = function_id
         self.parent = parent
         self.gate = gate
-        self.children: dict[tuple[str, str], Node] = {}
-        self.round: deque[Node] = deque()
+        self.children: dict[tuple[str, str], Node] | None = None
+        self.round: deque[Node] | None = None
         self.items: list[tuple[int, int, Ticket]] = []
         self.live = 0
         self.state = IDLE
@@ -148,6 +152,15 @@ class Node:
     def has_work(self) -> bool:
         """Whether a turn here could serve somebody."""
         return self.live > 0 or bool(self.round)
+
+    def join(self, child: Node, *, first: bool = False) -> None:
+        """Put a child in the round."""
+        if self.round is None:
+            self.round = deque()
+        if first:
+            self.round.appendleft(child)
+        else:
+            self.round.append(child)
 
     def path(self) -> list[Gate]:
         """The gates from the function's root to here."""
