@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perdure.core.cron import CATCH_UP_MS, check_cron, fire_at, missed, next_fire
+from tests.unit.core.unhurried import unhurried
 
 ZONES = [
     "UTC",
@@ -267,7 +268,7 @@ def test_a_schedule_that_never_fires_has_no_next_time() -> None:
     assert missed("0 0 */5 2 MON#5", 0, DAY) is None
 
 
-@settings(max_examples=150, deadline=None)
+@settings(unhurried, max_examples=150)
 @given(
     st.sampled_from(ZONES),
     st.sampled_from([text for text in SCHEDULES if "29 2" not in text]),
@@ -327,7 +328,7 @@ def test_a_clock_set_back_misses_nothing() -> None:
     assert missed("* * * * *", NOON, NOON - HOUR) is None
 
 
-@settings(max_examples=100, deadline=None)
+@settings(unhurried, max_examples=100)
 @given(
     st.sampled_from(ZONES),
     st.sampled_from(["*/7 * * * *", "30 2 * * *", "0 */6 * * *", "*/20 1-3 * * *", "15 23 * * 1-5"]),

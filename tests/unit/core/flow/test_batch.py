@@ -17,6 +17,7 @@ from perdure.core.flow.batch import (
 )
 from perdure.core.flow.stored import Arrival
 from perdure.protocol.functions import Batch
+from tests.unit.core.unhurried import unhurried
 
 RULE = Batch(3, 5_000)
 
@@ -102,6 +103,7 @@ arrivals = st.lists(
 )
 
 
+@unhurried
 @given(st.integers(2, 6), st.integers(1_000, 8_000), arrivals, st.booleans())
 def test_every_event_is_in_one_batch(
     size: int, timeout: int, gaps: list[tuple[int, int, int]], prompt: bool

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from perdure.core.flow.debounce import GRACE_MS, DebounceAction, DebounceState, add, is_due
 from perdure.core.flow.stored import Arrival
 from perdure.protocol.functions import Debounce
+from tests.unit.core.unhurried import unhurried
 
 RULE = Debounce(5_000)
 
@@ -88,6 +89,7 @@ def simulated(rule: Debounce, events: list[tuple[int, int]]) -> list[tuple[int, 
 arrivals = st.lists(st.tuples(st.integers(0, 4_000), st.integers(0, 50)), min_size=1, max_size=80)
 
 
+@unhurried
 @given(st.integers(1_000, 5_000), st.none() | st.integers(1_000, 12_000), arrivals, st.integers(0, 3_000))
 def test_runs_are_those_of_the_simulation_however_late_timers_are(
     period: int, timeout: int | None, gaps: list[tuple[int, int]], lag: int
@@ -121,6 +123,7 @@ def test_a_clock_set_back_puts_nothing_off_by_its_jump() -> None:
     assert (ignored.action, ignored.state.due) == (DebounceAction.IGNORED, 1_005_000)
 
 
+@unhurried
 @given(st.integers(1_000, 5_000), st.integers(1_000, 12_000), st.integers(1, 900))
 def test_a_stream_without_end_does_not_put_the_run_off_for_ever(period: int, timeout: int, gap: int) -> None:
     rule = Debounce(period, timeout_ms=timeout)

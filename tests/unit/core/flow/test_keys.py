@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perdure.core.flow.keys import EMPTY, SHOWN, Key, KeyExpression, digest, key_of
+from tests.unit.core.unhurried import unhurried
 
 EVENT: dict[str, object] = {
     "name": "a/b",
@@ -124,6 +125,7 @@ json_values = st.recursive(
 )
 
 
+@unhurried
 @given(json_values)
 def test_any_value_makes_one_bucket(value: object) -> None:
     one, two = key_of(value), key_of(value)
@@ -133,11 +135,13 @@ def test_any_value_makes_one_bucket(value: object) -> None:
     assert Key.decode(one.encode()) == one
 
 
+@unhurried
 @given(st.dictionaries(st.text(), st.integers(), min_size=2))
 def test_the_order_of_a_map_does_not_matter(value: dict[str, int]) -> None:
     assert key_of(value) == key_of(dict(reversed(value.items())))
 
 
+@unhurried
 @given(json_values)
 def test_no_event_makes_a_key_raise(value: object) -> None:
     for text in ("event.data", "event.data.a + 1", "event.data.size()", "event.data[0]", "int(event.data)"):

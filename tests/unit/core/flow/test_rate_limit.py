@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from perdure.core.flow.rate_limit import EXACT, SLICES, RateState, take
 from perdure.protocol.functions import DAY, HOUR, RateLimit
+from tests.unit.core.unhurried import unhurried
 
 steps = st.lists(st.integers(0, 400), min_size=1, max_size=200)
 
@@ -16,6 +17,7 @@ def most_in_any_period(times: list[int], period: int) -> int:
     return max((sum(1 for other in times if time <= other < time + period) for time in times), default=0)
 
 
+@unhurried
 @given(st.integers(1, 8), st.integers(50, 2_000), steps)
 def test_small_limits_are_exact(limit: int, period: int, gaps: list[int]) -> None:
     """Allowed when, and only when, fewer than `limit` were allowed in the period up to now."""
@@ -36,7 +38,7 @@ def test_small_limits_are_exact(limit: int, period: int, gaps: list[int]) -> Non
     assert most_in_any_period(allowed, period) <= limit
 
 
-@settings(max_examples=30, deadline=None)
+@settings(unhurried, max_examples=30)
 @given(
     st.integers(EXACT + 1, 100),
     st.integers(200, 5_000),
@@ -108,6 +110,7 @@ def test_the_next_moment_follows_a_limit_that_was_lowered() -> None:
     assert take(RateLimit(1, 1_000), state, 1_200).allowed
 
 
+@unhurried
 @given(st.integers(1, 5), st.lists(st.tuples(st.integers(0, 300), st.integers(-50_000, 50_000)), max_size=80))
 def test_a_clock_that_jumps_exceeds_nothing_backwards_and_blocks_for_a_period_at_most(
     limit: int, moves: list[tuple[int, int]]
@@ -131,6 +134,7 @@ def test_a_clock_that_jumps_exceeds_nothing_backwards_and_blocks_for_a_period_at
     assert most_in_any_period(allowed, period) <= limit
 
 
+@unhurried
 @given(st.integers(1, 3), st.integers(1, 10**9), st.integers(1, 700))
 def test_a_clock_set_back_blocks_for_a_period_however_often_it_is_asked(
     limit: int, jump: int, look: int

@@ -10,6 +10,7 @@ from perdure.core.flow.priority import MAX_FACTOR, SOON_MS, Priority, factor_of
 from perdure.core.flow.singleton import SingletonAction, decide
 from perdure.core.flow.timeouts import finish_deadline, start_deadline
 from perdure.protocol.functions import Singleton, Timeouts
+from tests.unit.core.unhurried import unhurried
 
 
 @pytest.mark.parametrize("mode", ["skip", "cancel"])
@@ -49,6 +50,7 @@ def test_only_whole_numbers_count_and_are_bounded(text: str | None, factor: int)
     assert Priority(text).factor(event, 0) == factor
 
 
+@unhurried
 @given(st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.integers()))
 def test_any_value_gives_a_bounded_factor(value: object) -> None:
     assert -MAX_FACTOR <= factor_of(value) <= MAX_FACTOR

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from perdure.core.flow.throttle import ThrottleState, cut, next_start, start
 from perdure.protocol.functions import Throttle
+from tests.unit.core.unhurried import unhurried
 
 T0 = 1_700_000_000_000
 
@@ -32,6 +33,7 @@ def most_in_any_period(times: list[int], period: int) -> int:
     return max((sum(1 for other in times if time <= other < time + period) for time in times), default=0)
 
 
+@unhurried
 @given(
     st.integers(1, 7),
     st.integers(0, 5),
@@ -47,6 +49,7 @@ def test_at_most_limit_and_burst_in_any_period(limit: int, burst: int, period: i
     assert most_in_any_period(starts, period) <= limit + burst
 
 
+@unhurried
 @given(
     st.integers(1, 7),
     st.integers(0, 5),
@@ -95,6 +98,7 @@ def test_seven_a_second_is_seven_in_every_second() -> None:
     assert starts[70] - starts[0] == 10_000
 
 
+@unhurried
 @given(st.integers(1, 5), st.integers(0, 3), st.integers(1, 10**9), st.integers(1, 30_000))
 def test_a_clock_set_back_blocks_for_burst_and_one_intervals_at_most(
     limit: int, burst: int, jump: int, look: int

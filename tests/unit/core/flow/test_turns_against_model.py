@@ -11,6 +11,7 @@ from perdure.core.flow.concurrency import Need
 from perdure.core.flow.turns import Turns
 from perdure.core.flow.waiting import Ticket
 from perdure.protocol.functions import Throttle
+from tests.unit.core.unhurried import unhurried
 
 T0 = 1_700_000_000_000
 FUNCTIONS = ("F", "G", "H")
@@ -139,7 +140,7 @@ class World:
                 self.turns.give_back(ticket.run)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(unhurried, max_examples=250)
 @given(st.fixed_dictionaries(dict.fromkeys(FUNCTIONS, limit_sets)), actions)
 def test_limits_hold_room_is_used_and_everybody_is_served(
     limits: dict[str, dict[str, int | Throttle]], todo: list[tuple[str, object, object]]
