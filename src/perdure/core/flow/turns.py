@@ -315,12 +315,10 @@ class Turns:
         self._arm(gate, now)
 
     def _turn_failed(self, child: Node) -> None:
-        """Nobody under a branch could use its room: let others have it."""
+        """Nobody under a branch could use its room: it is left to others, who are woken while there is any."""
         if child is self._favourite.node:
             self._release_favourite()
         child.woken = False
-        if child.gate is not None:
-            self._look_at(child.gate.counter)
 
     def _after_turn(self, node: Node) -> None:
         if node.state != ACTIVE:

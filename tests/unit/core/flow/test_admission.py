@@ -147,6 +147,8 @@ def test_a_batch_that_fires_passes_the_other_rules() -> None:
     assert (found.rate_limit, found.deadline, found.cancellable) == (None, None, False)
     assert found.flow.start_at == NOW
     assert len(found.flow.steps) == 1
+    alone = rules(batch=Batch(2, 5_000), singleton=Singleton("skip"))
+    assert started(decide(alone, Known(holder="R0"), origin=Origin.BATCH)).flow.singleton is None
 
 
 def test_a_rate_limit_drops_and_says_when_there_is_room() -> None:

@@ -143,6 +143,52 @@ def test_functions_share_a_counter_and_take_turns_at_it() -> None:
     assert served == ["F0", "G0", "F1", "G1", "F2", "G2"]
 
 
+def test_a_function_with_many_in_line_does_not_go_before_one_with_few() -> None:
+    turns = Turns()
+    for function in "FG":
+        turns.set_limits(function, {f"{function}/x": 1, f"{function}/u": 9})
+    turns.hold("old", [wide("x")])
+    at_x = Need("x", "F/x", "", True)
+    for n in range(4):
+        turns.wait(ticket(f"F{n}", narrow("u", n), at_x))
+    turns.wait(ticket("G0", Need("x", "G/x", "", True), function="G"))
+    assert drain(turns) == []
+    served = []
+    holder = "old"
+    for _ in range(3):
+        turns.give_back(holder)
+        (holder,) = drain(turns)
+        served.append(holder)
+    assert "G0" in served[:2]
+
+
+def test_a_newcomer_does_not_pass_those_who_wait() -> None:
+    turns = Turns()
+    turns.set_limits("F", {"F/u": 9, "F/x": 1})
+    turns.hold("old", [wide("x")])
+    at_x = Need("x", "F/x", "", True)
+    for n in range(3):
+        turns.wait(ticket(f"i{n}", narrow("u", n), at_x))
+    assert drain(turns) == []
+    turns.give_back("old")
+    turns.wait(ticket("new", narrow("u", "new"), at_x))
+    assert drain(turns)[0] != "new"
+
+
+def test_room_for_several_wakes_several() -> None:
+    turns = Turns()
+    for function in "FGH":
+        turns.set_limits(function, {f"{function}/x": 1})
+    turns.hold("old", [wide("x")])
+    for function in "FGH":
+        turns.wait(ticket(f"{function}0", wide("x", function), function=function))
+    assert drain(turns) == []
+    turns.give_back("old")
+    for function in "FGH":
+        turns.set_limits(function, {f"{function}/x": 3})
+    assert sorted(drain(turns)) == ["F0", "G0", "H0"]
+
+
 def test_one_function_can_be_asked_alone() -> None:
     turns = Turns()
     wait_all(turns, [ticket("f1"), ticket("g1", function="G"), ticket("f2")])
@@ -392,6 +438,40 @@ def test_a_function_that_takes_no_turns_does_not_hold_up_the_others_for_long() -
     now = due
     serve_g()
     assert len(running) == 2
+
+
+def crowded() -> tuple[Turns, Ticket]:
+    """A small limit that has just become the favourite beside a larger one on the same counter."""
+    turns = Turns()
+    turns.set_limits("F", {"F/x": 1})
+    turns.set_limits("G", {"G/x": 2})
+    for n in range(300):
+        turns.wait(ticket(f"g{n}", wide("x", "G"), function="G"))
+    running = drain(turns)
+    small = ticket("small", wide("x"))
+    turns.wait(small)
+    while turns._favourite.node is None:
+        turns.give_back(running.pop(0))
+        running += drain(turns)
+    turns.give_back(running.pop(0))
+    assert turns.room.counters.count("x") == 1
+    assert drain(turns) == []
+    return turns, small
+
+
+def test_a_favourite_that_is_withdrawn_lets_the_others_go_on() -> None:
+    turns, small = crowded()
+    turns.withdraw(small)
+    assert len(drain(turns)) == 1
+
+
+def test_a_favourite_does_not_stand_in_its_own_way() -> None:
+    turns, small = crowded()
+    favourite = turns._favourite
+    assert small.node is not None
+    assert not favourite.needs(small.node, small, turns.room)
+    assert favourite.needs(turns._roots["G"], ticket("g", wide("x", "G"), function="G"), turns.room)
+    assert not favourite.needs(turns._roots["G"], ticket("g", wide("y", "G"), function="G"), turns.room)
 
 
 # Cost

@@ -2,43 +2,18 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, field
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
+import pytest
 
 from perdure.core.flow.concurrency import Need
 from perdure.core.flow.turns import Turns
-from perdure.core.flow.waiting import Ticket
+from perdure.core.flow.waiting import IDLE, PARKED, PUT_OFF, READY, Node, Ticket
 from perdure.protocol.functions import Throttle
-from tests.unit.core.unhurried import unhurried
 
 T0 = 1_700_000_000_000
 FUNCTIONS = ("F", "G", "H")
-
-limit_sets = st.fixed_dictionaries(
-    {},
-    optional={
-        "x": st.integers(1, 3),
-        "shared": st.integers(1, 3),
-        "u": st.integers(1, 2),
-        "runs": st.integers(1, 3),
-        "t": st.builds(Throttle, st.integers(1, 3), st.just(1_000), st.integers(0, 1)),
-    },
-)
-actions = st.lists(
-    st.one_of(
-        st.tuples(st.just("wait"), st.sampled_from(FUNCTIONS), st.integers(0, 3)),
-        st.tuples(st.just("wait"), st.sampled_from(FUNCTIONS), st.integers(0, 3)),
-        st.tuples(st.just("end"), st.integers(0, 50), st.booleans()),
-        st.tuples(st.just("end"), st.integers(0, 50), st.booleans()),
-        st.tuples(st.just("withdraw"), st.integers(0, 50), st.none()),
-        st.tuples(st.just("pass"), st.integers(0, 700), st.none()),
-        st.tuples(st.just("limits"), st.sampled_from(FUNCTIONS), limit_sets),
-        st.tuples(st.just("serve"), st.integers(1, 4), st.none()),
-    ),
-    max_size=120,
-)
 
 
 @dataclass
@@ -140,40 +115,93 @@ class World:
                 self.turns.give_back(ticket.run)
 
 
-@settings(unhurried, max_examples=250)
-@given(st.fixed_dictionaries(dict.fromkeys(FUNCTIONS, limit_sets)), actions)
-def test_limits_hold_room_is_used_and_everybody_is_served(
-    limits: dict[str, dict[str, int | Throttle]], todo: list[tuple[str, object, object]]
-) -> None:
-    world = World(dict(limits))
-    changed = False
+def check_tree(turns: Turns) -> None:
+    """Each branch is in exactly the place that its state says, and room that somebody waits for is on the list."""
+    seen: set[int] = set()
+
+    def visit(node: Node) -> None:
+        seen.add(id(node))
+        assert node.live == sum(1 for _, _, ticket in node.items if ticket.node is node)
+        in_round = 0
+        if node.parent is not None:
+            in_round = sum(1 for other in node.parent.round or () if other is node)
+        elif node.function_id in turns._ready:
+            in_round = 1
+        in_line = 0
+        if node.gate is not None:
+            in_line = sum(1 for other in node.gate.line or () if other is node)
+        put_off = sum(1 for other in turns._favourite._put_off if other is node)
+        assert (in_round, in_line, put_off) == {
+            IDLE: (0, 0, 0),
+            READY: (1, 0, 0),
+            PARKED: (0, 1, 0),
+            PUT_OFF: (0, 0, 1),
+        }[node.state]
+        if node.state == IDLE:
+            assert not node.has_work
+            assert node.children or node.parent is None
+        for child in (node.children or {}).values():
+            assert child.parent is node
+            visit(child)
+
+    for root in turns._roots.values():
+        visit(root)
+    for counter, crossing in turns._crossings.items():
+        assert crossing.gates
+        for gate in crossing.gates.values():
+            if gate.line and turns.room.has(counter, gate.limit, turns._now):
+                assert crossing.listed or turns.room.opens_at(counter, gate.limit, turns._now) is not None
+    favourite = turns._favourite.node
+    assert favourite is None or id(favourite) in seen
+    assert favourite is not None or not turns._favourite._put_off
+
+
+def tight_limits(chance: random.Random) -> dict[str, int | Throttle]:
+    """Some of the limits, most of them small."""
+    every: dict[str, int | Throttle] = {
+        "x": chance.choice((1, 2, 3)),
+        "shared": chance.choice((1, 1, 2, 3)),
+        "u": chance.choice((1, 1, 2)),
+        "runs": chance.choice((1, 2, 3)),
+        "t": Throttle(chance.choice((1, 2, 3)), 1_000, chance.choice((0, 1))),
+    }
+    return {name: limit for name, limit in every.items() if chance.random() < 0.6}
+
+
+@pytest.mark.parametrize("seed", range(120))
+def test_limits_hold_room_is_used_and_everybody_is_served(seed: int) -> None:
+    """Three functions whose limits cross, always crowded. The seed is the whole history."""
+    chance = random.Random(seed)
+    world = World({function: tight_limits(chance) for function in FUNCTIONS})
+    changing = seed % 4 == 0
     withdrawn = 0
-    for action, one, two in todo:
-        if action == "wait":
-            world.wait(str(one), int(str(two)))
-        elif action == "end":
-            world.end(int(str(one)), bool(two))
-        elif action == "withdraw" and world.waiting:
-            ticket = world.waiting.pop(int(str(one)) % len(world.waiting))
-            world.turns.withdraw(ticket)
+    for _ in range(400):
+        action = chance.random()
+        if action < 0.42:
+            world.wait(chance.choice(FUNCTIONS), chance.randrange(4))
+        elif action < 0.8:
+            world.end(chance.randrange(50), chance.random() < 0.7)
+        elif action < 0.84 and world.waiting:
+            world.turns.withdraw(world.waiting.pop(chance.randrange(len(world.waiting))))
             withdrawn += 1
-        elif action == "pass":
-            world.now += int(str(one))
-        elif action == "limits":
-            assert isinstance(two, dict)
-            world.set_limits(str(one), two)
-            changed = True
-        elif action == "serve":
-            for _ in range(int(str(one))):
-                world.serve_one()
-        if action != "serve":
+        elif action < 0.9:
+            world.now += chance.randrange(700)
+        elif action < 0.92 and changing:
+            world.set_limits(chance.choice(FUNCTIONS), tight_limits(chance))
+        elif action < 0.95 and chance.random() < 0.5:
+            world.turns.next(world.now - 1, "nobody")
+        check_tree(world.turns)
+        if chance.random() < 0.7:
             world.serve()
+            check_tree(world.turns)
             idle = [ticket.item for ticket in world.waiting if world.has_room(ticket)]
             assert not idle or world.turns._favourite.node is not None, "room stays unused"
+        else:
+            world.serve_one()
     finish(world)
     assert len(world.served) == world.count - withdrawn
     assert len(set(world.served)) == len(world.served)
-    if not changed:
+    if not changing:
         for counter, starts in world.starts.items():
             rule = world.limits[counter[0]]["t"]
             assert isinstance(rule, Throttle)
