@@ -1,0 +1,74 @@
+"""The rules of one function, ready to be applied: expressions compiled, limits named.
+
+Made once when a function is synced or its limits are changed by hand, from the configuration that is then in force.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from perdure.core.flow.batch import BatchCondition
+from perdure.core.flow.concurrency import ConcurrencyRules, Need
+from perdure.core.flow.keys import KeyExpression, digest
+from perdure.core.flow.priority import Priority
+from perdure.protocol.functions import FunctionConfig, Throttle
+
+
+class FlowRules:
+    """The rules of one function.
+
+    `limits` are what `Turns.set_limits` takes: the numbers of places and the throttle, by the names that needs
+    carry. Keys of rules that the function does not have are never asked for.
+    """
+
+    __slots__ = (
+        "_throttle_counter",
+        "_throttle_key",
+        "_throttle_name",
+        "batch",
+        "batch_condition",
+        "batch_key",
+        "concurrency",
+        "debounce",
+        "debounce_key",
+        "function_id",
+        "limits",
+        "priority",
+        "rate_key",
+        "rate_limit",
+        "singleton",
+        "singleton_key",
+        "throttle",
+        "timeouts",
+    )
+
+    def __init__(self, function_id: str, config: FunctionConfig) -> None:
+        self.function_id = function_id
+        self.batch = config.batch
+        self.batch_key = KeyExpression(config.batch.key if config.batch else None)
+        self.batch_condition = BatchCondition(config.batch.condition if config.batch else None)
+        self.rate_limit = config.rate_limit
+        self.rate_key = KeyExpression(config.rate_limit.key if config.rate_limit else None)
+        self.debounce = config.debounce
+        self.debounce_key = KeyExpression(config.debounce.key if config.debounce else None)
+        self.singleton = config.singleton
+        self.singleton_key = KeyExpression(config.singleton.key if config.singleton else None)
+        self.priority = Priority(config.priority)
+        self.timeouts = config.timeouts
+        self.throttle = config.throttle
+        key = config.throttle.key if config.throttle else None
+        self._throttle_key = KeyExpression(key)
+        self._throttle_name = f"{function_id}/throttle"
+        self._throttle_counter = f"throttle/{function_id}/{digest(key.strip())[:12] if key else ''}/"
+        self.concurrency = ConcurrencyRules(function_id, config)
+        self.limits: dict[str, int | Throttle] = {**self.concurrency.limits}
+        if config.throttle is not None:
+            self.limits[self._throttle_name] = config.throttle
+
+    def throttle_need(self, event: Mapping[str, object], now: int) -> tuple[Need | None, str | None]:
+        """The schedule that a start of this event must keep, and what is wrong with its key."""
+        if self.throttle is None:
+            return None, None
+        key = self._throttle_key.bucket(event, now)
+        narrow = not self._throttle_key.shared
+        return Need(self._throttle_counter + key.id, self._throttle_name, key.value, narrow), key.problem
