@@ -453,7 +453,6 @@ def crowded() -> tuple[Turns, Ticket]:
     while turns._favourite.node is None:
         turns.give_back(running.pop(0))
         running += drain(turns)
-    turns.give_back(running.pop(0))
     assert turns.room.counters.count("x") == 1
     assert drain(turns) == []
     return turns, small
