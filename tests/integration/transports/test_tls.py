@@ -82,7 +82,9 @@ async def test_a_certificate_that_nobody_vouches_for(transport: HttpTransport, s
     end = await transport.request(Call(url=server.url("/?token=secret"), body=b"{}"))
     assert isinstance(end, CallFailure)
     assert end.code == "http_unreachable"
-    assert end.message.startswith(f"The certificate of {server.who} was not accepted: unable to get local issuer")
+    assert end.message.startswith(
+        f"The certificate of {server.who} was not accepted: unable to get local issuer"
+    )
     assert "secret" not in end.message
     assert server.requests == []
 
