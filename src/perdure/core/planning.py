@@ -72,21 +72,21 @@ def _plan_ops(plan: Plan, item: Item, reply: OpsReply, status: int, context: Con
             history.call_note(item, status, notes, planner.error, planner.retry_at, plan.outcome is not None),
         )
     )
-    if plan.outcome is not None or planner.retry_at:
+    if plan.outcome is not None:
         return
     new = bool(plan.saved or plan.added)
     stuck = plan.stuck()
     if planner.discover or stuck:
         plan.discover()
-    if not new and (stuck or planner.asked or item.kind is ItemKind.STEP):
-        _plan_idle(plan, reply, context, stuck, planner.asked)
+    if not new and (stuck or planner.asked):
+        said_none = stuck and any(op.op == "None" for op in reply.ops)
+        _plan_idle(plan, 1 if said_none else context.settings.idle_replies)
 
 
-def _plan_idle(plan: Plan, reply: OpsReply, context: Context, stuck: bool, asked: bool) -> None:
-    """Count an answer that brought nothing, and give up if only such answers keep the run going."""
+def _plan_idle(plan: Plan, limit: int) -> None:
+    """Count an answer that brought nothing and only has the app called again; `limit` in a row fail the run."""
     count = plan.idle_replies = plan.run.idle_replies + 1
-    said_none = stuck and any(op.op == "None" for op in reply.ops)
-    if said_none or ((stuck or asked) and count >= context.settings.idle_replies):
+    if count >= limit:
         plan.outcome = failure(OpError("NoProgress", FAILED_WITHOUT_PROGRESS.format(count=count)))
 
 

@@ -316,6 +316,18 @@ def test_an_answer_for_a_planned_step(
     assert told(plan_of(a_run(steps, items), reply(sent), 2)) == expected
 
 
+def test_a_planned_step_that_fails_beside_others_is_tried_again_by_its_own_item() -> None:
+    plan = plan_of(a_run(items=[called(2, "a", "wait")]), reply(step_error("a"), op("StepPlanned", "b")), 2)
+    assert told(plan) == {"retried": [(2, 1_000, 1)], "added": ["step b wait"]}
+
+
+def test_how_many_steps_a_planned_step_knows_of() -> None:
+    """What calls say as `stack.current`: for parallel steps the reference server says 0."""
+    alone = plan_of(a_run("xy"), reply(op("StepPlanned", "a")))
+    parallel = plan_of(a_run("xy"), reply(op("StepPlanned", "a"), op("StepPlanned", "b")))
+    assert [item.data for item in (*alone.added, *parallel.added)] == [b"2", b"0", b"0"]
+
+
 def test_plans_repeated_in_a_race_add_nothing() -> None:
     """A discovery between the ends of racing steps plans the unfinished ones again."""
     run = a_run("a", [discovery(4, stack=1), called(2, "b", "race"), called(3, "c", "race")])
