@@ -152,8 +152,9 @@ class OperationPlanner:
         """
         if self.plan.knows(op.id):
             return True
-        called = op.id == self.item.step_id and op.op != "StepPlanned"
-        return self.plan.pending(op.id) and not called
+        if op.id == self.item.step_id and op.op != "StepPlanned":
+            return any(new.step_id == op.id for new in self.plan.added)
+        return self.plan.pending(op.id)
 
     def _new_item(self, op: Op, kind: ItemKind, due: int, data: bytes | None = None) -> NewItem:
         return NewItem(kind, op.id, op.display_name, due, 0, self._group(op), data)

@@ -51,7 +51,7 @@ def test_taken(text: str) -> None:
         ("", "has 0 fields"),
         ("* * * *", "has 4 fields; it needs 5, or 6 with seconds first"),
         ("* * * * * * *", "has 7 fields"),
-        ("@reboot", "has 1 fields"),
+        ("@reboot", "is none of @annually, @daily"),
         ("TZ=UTC", "has 0 fields"),
         ("60 * * * *", "cannot be read: Bad minute"),
         ("0 24 * * *", "cannot be read: Bad hour"),

@@ -321,6 +321,11 @@ def test_a_planned_step_that_fails_beside_others_is_tried_again_by_its_own_item(
     assert told(plan) == {"retried": [(2, 1_000, 1)], "added": ["step b wait"]}
 
 
+def test_a_planned_step_is_one_other_thing_at_most() -> None:
+    plan = plan_of(a_run(items=[called(2, "a")]), reply(op("Sleep", "a", name="5s"), op("Sleep", "a", name="9s")), 2)
+    assert told(plan) == {"ended": [2], "added": ["sleep a wait +5000"]}
+
+
 def test_how_many_steps_a_planned_step_knows_of() -> None:
     """What calls say as `stack.current`: for parallel steps the reference server says 0."""
     alone = plan_of(a_run("xy"), reply(op("StepPlanned", "a")))
