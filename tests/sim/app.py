@@ -82,12 +82,9 @@ def _walk(nodes: Sequence[Node], memos: dict[str, object], attempt: int, found: 
                     return False
                 found.output.append([node.id, f"!{error['name']}"])
             else:
-                found.output.append([node.id, memo["data"] if _wrapped(memo) else memo])
+                wrapped = isinstance(memo, dict) and set(memo) == {"data"}
+                found.output.append([node.id, memo["data"] if isinstance(memo, dict) and wrapped else memo])
     return True
-
-
-def _wrapped(memo: object) -> bool:
-    return isinstance(memo, dict) and set(memo) == {"data"}
 
 
 Post = Callable[[str, str, int, list[dict[str, object]]], Awaitable[int]]
@@ -227,7 +224,7 @@ class App:
         results.append(value)
         self._trace.note(f"app: the code of {node.id} runs, for the {len(results)}. time", run)
         if node.sends and self.send_event is not None:
-            event = {"name": node.sends, "data": {"k": node.id[-1], "n": len(results)}}
+            event: dict[str, object] = {"name": node.sends, "data": {"k": node.id[-1], "n": len(results)}}
             await self.send_event(event, f"{run}.{node.id}")
         return {"op": "StepRun", "id": hashed(node), "name": node.id, "displayName": node.id, "data": value}
 

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
 CRASH_PLACES = ("now", "before", "after", "load", "release")
 
 
+def _calls_linger(world: World) -> bool:
+    """Whether answers may come hours late: such a call keeps its place until then."""
+    return world.scenario.call_fails > 0
+
+
 class Chaos:
     """Lets the faults of a scenario loose until `calm_down`."""
 
@@ -24,7 +29,7 @@ class Chaos:
         world = self._world
         if not world.scenario.chaos:
             return
-        while not world.calm:
+        while True:
             await asyncio.sleep(self._random.expovariate(1 / world.scenario.chaos_every_s))
             if world.calm:
                 return
@@ -76,6 +81,8 @@ class Chaos:
         world = self._world
         world.calm = True
         world.trace.note("the faults stop")
+        if "clock" not in world.scenario.chaos and not _calls_linger(world):
+            world.checks.calls.calm_since = world.clock.now()
         world.disk.armed = ""
         world.disk.full = False
         world.disk.calm = True

@@ -155,9 +155,7 @@ class Clients:
         data = invoked_event_data(b'{"k":2}', Invocation(fn_id=program.slug))
         event = internal_event(INVOKED, data, internal_id, internal_id, world.clock.now())
         target = self.function_id(program.slug)
-        command = ReceiveEvents(
-            events=[event], received_at=world.clock.now(), internal=True, target=target
-        )
+        command = ReceiveEvents(events=[event], received_at=world.clock.now(), internal=True, target=target)
         await self._once(command)
 
     async def _once(self, command: CancelRun | SendSignal | ReceiveEvents) -> None:

@@ -36,7 +36,7 @@ def mistakes(seed: int, probability: float, allowed: Callable[[], bool]) -> Iter
 
         return perhaps
 
-    places = [(planning, name, probability) for name in PLANS]
+    places: list[tuple[object, str, float]] = [(planning, name, probability) for name in PLANS]
     places += [(matching, "plan_match", probability), (State, "_save", probability / 2)]
     before = [(where, name, getattr(where, name)) for where, name, _ in places]
     try:

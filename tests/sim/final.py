@@ -30,10 +30,10 @@ def _everything_ended(world: World) -> None:
     if process is None or process.dead or not process.shard.available:
         fail("progress", "the server does not run any more")
     elif process.waiting:
-        fail("answers", f"never answered: {list(process.waiting.values())[0]!r}")
+        fail("answers", f"never answered: {next(iter(process.waiting.values()))!r}")
     if tables.quarantine and not world.scenario.decision_raises:
-        row = next(iter(tables.quarantine.values()))
-        fail("quarantine", f"{row.command}\n{row.traceback}", row.run_id or "")
+        aside = next(iter(tables.quarantine.values()))
+        fail("quarantine", f"{aside.command}\n{aside.traceback}", aside.run_id or "")
 
 
 def _everything_accepted(world: World) -> None:

@@ -20,6 +20,7 @@ from perdure.shard.memory import Memory
 from perdure.shard.queues import FunctionQueue
 from perdure.shard.state import State
 from tests.sim.disk import Disk
+from tests.sim.relapses import RELAPSES
 
 Patch = tuple[object, str, Any]
 
@@ -168,8 +169,8 @@ MUTANTS: dict[str, Callable[[], list[Patch]]] = {
 
 @contextmanager
 def mutated(name: str) -> Iterator[None]:
-    """The engine with one rule broken; "" leaves it whole."""
-    patches = MUTANTS[name]() if name else []
+    """The engine with one rule broken, or with an old mistake; "" leaves it whole."""
+    patches = (MUTANTS | RELAPSES)[name]() if name else []
     before = [(where, what, getattr(where, what)) for where, what, _ in patches]
     try:
         for where, what, value in patches:

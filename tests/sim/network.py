@@ -6,6 +6,7 @@ The app's code does not notice what becomes of its answer, and a call goes on wh
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from functools import partial
 from random import Random
@@ -86,7 +87,9 @@ class Network:
         if fault == "early":
             going_on = self._world.spawn(_forgotten(app.handle(call)))
             await asyncio.wait((going_on,), timeout=self._random.choice((0.0, 0.003, 0.05, 0.5)))
-            return CUT if self._random.random() < 0.5 else CallAnswer(504, {"content-type": "text/html"}, HTML)
+            return (
+                CUT if self._random.random() < 0.5 else CallAnswer(504, {"content-type": "text/html"}, HTML)
+            )
         answer = await app.handle(call)
         if fault == "late":
             await asyncio.sleep(self._random.choice((30.0, 4_000.0, 9_000.0)))
@@ -100,8 +103,6 @@ class Network:
 
     def _streamed(self, answer: CallAnswer) -> CallAnswer:
         """The same answer in the wrapper of a framework that streams."""
-        import json
-
         wrapped = {"status": answer.status, "headers": answer.headers, "body": answer.body.decode()}
         return CallAnswer(
             201, {"x-inngest-sdk": answer.headers["x-inngest-sdk"]}, json.dumps(wrapped).encode()

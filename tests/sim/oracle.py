@@ -162,9 +162,10 @@ class Oracle:
         elif how == "matched":
             memo = self._matched(tables, model, item, note["event"])
         elif how == "signal":
-            memo = json.loads(tables.steps[model.id][item.step_id].memo)
-            if memo["data"]["signal"] != item.name:
-                raise Modelled(f"{item} was ended by another signal: {memo}")
+            sent = json.loads(tables.steps[model.id][item.step_id].memo)
+            memo = sent
+            if sent["data"]["signal"] != item.name:
+                raise Modelled(f"{item} was ended by another signal: {sent}")
         elif item.kind == "request":
             memo = self._requested(model, item)
         else:
@@ -298,14 +299,6 @@ class Oracle:
             item.due = (row.due, row.due)
             if before.recoveries + 1 >= self._settings.poison_recoveries:
                 item.attempt += 1
-        elif (
-            before is not None
-            and before.in_flight
-            and not row.in_flight
-            and row.generation == before.generation
-        ):
-            if row.attempt == before.attempt and item.attempt == before.attempt:
-                item.due = (row.due, row.due)
         if (row.kind, row.step_id, row.attempt, row.grp) != (
             item.kind,
             item.step_id,
@@ -320,7 +313,8 @@ class Oracle:
 def _take(rows: dict[int, ItemRow], item: Pending) -> ItemRow | None:
     """The row of a new item: the first that fits, with its time if there is one."""
     fitting = [
-        row for _, row in sorted(rows.items())
+        row
+        for _, row in sorted(rows.items())
         if (row.kind, row.step_id, row.attempt) == (item.kind, item.step_id, item.attempt)
     ]
     timely = [row for row in fitting if item.due[0] <= row.due <= item.due[1]]

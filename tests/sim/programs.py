@@ -6,9 +6,10 @@ the node, and depends on nothing but the attempt; so both the simulated SDK and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
+from typing import Any
 
 from perdure.protocol.ids import hash_step_id
 
@@ -96,10 +97,11 @@ class Flaky:
     final: bool = False
 
 
+Triggers = tuple[tuple[str, str | None], ...]
 Node = Step | Sleep | Wait | Invoke | Signal | Fetch | Parallel | Flaky
 Awaited = Step | Sleep | Wait | Invoke | Signal | Fetch
 
-CONDITIONS = {
+CONDITIONS: dict[str, Callable[[dict[str, Any], dict[str, Any]], bool]] = {
     "": lambda event, other: True,
     "async.data.k == event.data.k": lambda event, other: _k(other) is not None and _k(other) == _k(event),
     "event.data.k == async.data.k && async.data.n > 3": lambda event, other: (
@@ -115,7 +117,7 @@ CONDITIONS = {
 """Conditions of waits, and what they mean for a trigger event and another one."""
 
 
-def _k(event: dict) -> object:
+def _k(event: dict[str, Any]) -> object:
     return event["data"].get("k")
 
 
@@ -129,7 +131,7 @@ class Program:
     """A function of an app."""
 
     slug: str
-    triggers: tuple[tuple[str, str | None], ...]
+    triggers: Triggers
     retries: int
     nodes: tuple[Node, ...]
     checkpoints: bool = False
@@ -184,7 +186,7 @@ class Author:
         handlers.append(self._made("crowd", ((CROWD, None),), crowd, retries=3, checkpoints=False, version=2))
         return callees + mains + handlers
 
-    def _program(self, name: str, triggers: tuple, callees: tuple[str, ...]) -> Program:
+    def _program(self, name: str, triggers: Triggers, callees: tuple[str, ...]) -> Program:
         random = self._random
         self._signals = not name.startswith("callee")
         nodes = tuple(self._node(callees, deep=False) for _ in range(random.randint(0, 5)))
@@ -199,10 +201,10 @@ class Author:
             version=random.choice((2, 2, 2, 1)),
         )
 
-    def _small(self, name: str, triggers: tuple) -> Program:
+    def _small(self, name: str, triggers: Triggers) -> Program:
         return self._made(name, triggers, (self._step(),), retries=5, checkpoints=False, version=2)
 
-    def _made(self, name: str, triggers: tuple, nodes: tuple, **rest: object) -> Program:
+    def _made(self, name: str, triggers: Triggers, nodes: tuple[Node, ...], **rest: object) -> Program:
         program = Program(f"{self._app}-{name}", triggers, nodes=nodes, **rest)  # type: ignore[arg-type]
         program.steps.update({hashed(node): node for node in awaited(nodes)})
         return program
@@ -221,7 +223,12 @@ class Author:
                 self._id(), random.choice((1_000, 20_000, 300_000, 3_600_000)), random.random() < 0.3
             )
         if kind < 0.55:
-            return Wait(self._id(), FINISHED, random.choice((30_000, 1_800_000)), "async.data.function_id == 'app-callee-0'")
+            return Wait(
+                self._id(),
+                FINISHED,
+                random.choice((30_000, 1_800_000)),
+                "async.data.function_id == 'app-callee-0'",
+            )
         if kind < 0.66:
             return Wait(
                 self._id(),

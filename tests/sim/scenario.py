@@ -72,7 +72,7 @@ class Scenario:
     chaos: tuple[str, ...] = field(default=())
 
 
-def draw(seed: int, faults: frozenset[str] = frozenset(FAULTS), minutes: float | None = None) -> Scenario:
+def draw(seed: int, faults: frozenset[str] = frozenset(FAULTS)) -> Scenario:
     """The scenario of a seed, as far as `faults` allow."""
     random = Random(f"scenario {seed}")
     wanted = frozenset(name for name in FAULTS if random.random() < 0.5) & faults
@@ -93,7 +93,7 @@ def draw(seed: int, faults: frozenset[str] = frozenset(FAULTS), minutes: float |
     return Scenario(
         seed=seed,
         faults=wanted,
-        limits=_limits(random),
+        limits=_limits(random, "clock" in wanted),
         settings=Settings(
             retry_interval_ms=random.choice((None, 1_000, 20_000)),
             poison_recoveries=random.choice((2, 5)),
@@ -101,11 +101,13 @@ def draw(seed: int, faults: frozenset[str] = frozenset(FAULTS), minutes: float |
             inline_state_bytes=random.choice((4 * 1024 * 1024, 4 * 1024 * 1024, 700)),
             steps_per_run=random.choice((1_000, 1_000, 1_000, 4)),
         ),
-        minutes=length if minutes is None else minutes,
+        minutes=length,
         events=random.choice((8, 20, 40)),
         functions=random.randint(1, 5),
         inline_commits=random.choice((0.0, 0.5, 1.0)),
-        commit_delays_s=random.choice(((0.001,), (0.0, 0.002, 0.05), (0.01, 0.4, 3.0), (0.001,) * 9 + (15.0,))),
+        commit_delays_s=random.choice(
+            ((0.001,), (0.0, 0.002, 0.05), (0.01, 0.4, 3.0), (0.001,) * 9 + (15.0,))
+        ),
         read_delays_s=random.choice(((0.0,), (0.0, 0.001, 0.02), (0.0, 0.05, 2.0), (0.001,) * 9 + (8.0,))),
         chaos_every_s=length * 60 / random.choice((2, 4, 8, 20)),
         crowd=random.choice((0,) * 8 + (12, 30)),
@@ -114,7 +116,7 @@ def draw(seed: int, faults: frozenset[str] = frozenset(FAULTS), minutes: float |
     )
 
 
-def _limits(random: Random) -> Limits:
+def _limits(random: Random, clock: bool) -> Limits:
     return Limits(
         resident_runs=random.choice((1, 3, 10, 1000)),
         heap_max=random.choice((4, 8, 16)),
@@ -128,7 +130,7 @@ def _limits(random: Random) -> Limits:
         hard_limit=random.choice((2, 6, 1000)),
         requests=random.choice((1, 100)),
         memo_bytes=random.choice((0, 200, 1 << 26)),
-        wait_ms=random.choice((1_000, 30_000)),
+        wait_ms=random.choice((1_000, 30_000, 30_000) if clock else (1_000, 30_000, 36_000_000)),
         runs_at_once=random.choice((1, 500)),
     )
 

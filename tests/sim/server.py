@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -67,13 +68,15 @@ class Server:
                 self._kill(process)
                 await asyncio.sleep(1.0)
                 continue
-            process.shard.ended.add_done_callback(lambda _: self._ended(process))
+            process.shard.ended.add_done_callback(partial(self._ended, process))
             return
 
     def crash(self) -> None:
         """The process is gone, in the middle of whatever it did; it will be started again."""
         process, self.process = self.process, None
         if process is not None:
+            # What is still being written may reach the disk; a crash that lay in wait for that has come already.
+            self._world.disk.armed = ""
             self._kill(process)
             self._restart(self._random.choice((0.0, 0.5, 5.0)))
 
@@ -84,7 +87,9 @@ class Server:
             return
         self._world.trace.note("server: stops in order")
         await process.shard.stop(self._random.choice((0.0, 1.0, 10.0)))
-        self._world.checks.answers.stopped(process)
+        await asyncio.sleep(0.001)
+        if not process.dead:
+            self._world.checks.answers.stopped(process)
         if self.process is process:
             self.process = None
             self._kill(process)
@@ -113,7 +118,7 @@ class Server:
 
         self._world.spawn(again())
 
-    def _ended(self, process: Process) -> None:
+    def _ended(self, process: Process, _: object) -> None:
         """The shard has ended by itself: it has lost its epoch, or was stopped."""
         error = process.shard.ended.exception() if not process.shard.ended.cancelled() else None
         if error is None or process.dead:

@@ -7,6 +7,7 @@ do; by then everything that was accepted must have come to its end.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from random import Random
@@ -73,6 +74,7 @@ class World:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._over = loop.create_future()
         self.checks.on_failure = self._stop
+        self.checks.now = self.clock.now
 
     def entropy(self, count: int) -> bytes:
         """Random bytes for the server."""
@@ -96,15 +98,11 @@ class World:
             self._over.set_result(None)
 
     def _steps_of(self, run: str) -> dict[str, object]:
-        import json
-
         steps = sorted(self.disk.shard(0).steps.get(run, {}).values(), key=lambda step: step.position)
         return {step.step_id: json.loads(step.memo) for step in steps}
 
     async def _post(self, run: str, queue_item: str, generation: int, ops: list[dict[str, object]]) -> int:
         """A checkpoint of the app reaches the server."""
-        import json
-
         item = read_queue_item_id(queue_item)
         assert item is not None
         command = Checkpoint(
@@ -136,16 +134,23 @@ class World:
         await self.chaos.calm_down()
         for task in work:
             await task
-        for _ in range(CALM_HOURS * 60):
-            if self._quiet():
-                break
-            await asyncio.sleep(60)
+        await self._until_quiet()
+        if self.scenario.decision_raises and self.disk.shard(0).outbox:
+            # Matching that was put aside after a mistake goes on with the next start.
+            self.server.crash()
+            await self._until_quiet()
         for _ in range(2):
             # Runs leave memory with a commit, if no read is under way then.
             await asyncio.sleep(20)
             await self.clients.send([{"name": "nothing/listens", "data": {}}])
         await asyncio.sleep(20)
         final.check(self)
+
+    async def _until_quiet(self) -> None:
+        for _ in range(CALM_HOURS * 60):
+            if self._quiet():
+                return
+            await asyncio.sleep(60)
 
     def _quiet(self) -> bool:
         tables = self.disk.shard(0)
