@@ -31,8 +31,8 @@ a time. Branches with the same first needs are one branch. What can be construct
 cross, both full) is met twice: needs with fewer values are put first, and one call moves at most `MOVES`
 branches, leaving the rest to the next.
 
-Why nobody waits for ever. Within one line that holds by turns; across lines, by making room for the one branch that
-has been passed over most (`favourite`).
+Why nobody waits for ever. Within one line that holds by turns; across lines, by making room for one branch that has
+been passed over too often (`favourite`).
 """
 
 from __future__ import annotations
