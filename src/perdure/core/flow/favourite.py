@@ -41,7 +41,7 @@ class Favourite:
     def pass_over(self, node: Node, now: int) -> None:
         """Count that others were served before this branch."""
         node.passed += 1
-        if node.passed >= PATIENCE and self.node is None:
+        if node.passed >= PATIENCE and self.node is None and node.has_work:
             self.node = node
             self.asked_at = now
             self._kept = {gate.counter: gate for gate in node.path()}

@@ -165,14 +165,40 @@ def test_a_function_with_many_in_line_does_not_go_before_one_with_few() -> None:
 def test_a_newcomer_does_not_pass_those_who_wait() -> None:
     turns = Turns()
     turns.set_limits("F", {"F/u": 9, "F/x": 1})
-    turns.hold("old", [wide("x")])
-    at_x = Need("x", "F/x", "", True)
+    for n in range(20):
+        # Many values of the other key, so that x is the last need of a path and has a line of several branches.
+        turns.hold("old", [narrow("x", n)])
+        turns.wait(ticket(f"pad{n}", narrow("x", n)))
     for n in range(3):
-        turns.wait(ticket(f"i{n}", narrow("u", n), at_x))
+        turns.wait(ticket(f"i{n}", narrow("u", n), narrow("x", 0)))
     assert drain(turns) == []
     turns.give_back("old")
-    turns.wait(ticket("new", narrow("u", "new"), at_x))
-    assert drain(turns)[0] != "new"
+    turns.hold("old", [narrow("x", n) for n in range(1, 20)])
+    turns.wait(ticket("new", narrow("u", "new"), narrow("x", 0)))
+    served = drain(turns)
+    assert len(served) == 1
+    assert served[0] in ("pad0", "i0", "i1")
+
+
+def test_nobody_makes_room_for_an_item_that_is_gone() -> None:
+    turns = Turns()
+    turns.set_limits("F", {"F/x": 1})
+    turns.set_limits("G", {"G/x": 2})
+    for n in range(100):
+        turns.wait(ticket(f"g{n}", wide("x", "G"), function="G"))
+    running = drain(turns)
+    small = ticket("small", wide("x"))
+    turns.wait(small)
+    running += drain(turns)
+    turns.withdraw(small)
+    served = len(running)
+    while running:
+        assert len(running) == 2 or served >= 99
+        turns.give_back(running.pop(0))
+        new = drain(turns)
+        served += len(new)
+        running += new
+    assert served == 100
 
 
 def test_room_for_several_wakes_several() -> None:
@@ -364,6 +390,23 @@ def test_the_place_in_the_line_of_a_counter() -> None:
         assert told is not None
         places.append(max(obstacle.place for obstacle in told.obstacles))
     assert sorted(places) == [1, 2, 3] or places == [1, 1, 1]
+
+
+def test_who_is_next_at_a_counter() -> None:
+    turns = Turns()
+    turns.set_limits("F", {"F/x": 1, "F/u": 1})
+    turns.set_limits("G", {"G/x": 1})
+    turns.hold("old", [wide("x")])
+    tickets = [ticket(f"f{n}", wide("x"), narrow("u", n), order=-n) for n in range(3)]
+    wait_all(turns, [*tickets, ticket("g0", wide("x", "G"), function="G")])
+    assert drain(turns) == []
+    assert turns.in_line("x") == ["f0", "g0"]
+    assert turns.in_line("x", 1) == ["f0"]
+    assert turns.in_line("nothing") == []
+    turns.withdraw(tickets[0])
+    assert turns.in_line("x") == ["f1", "g0"]
+    turns.give_back("old")
+    assert drain(turns) == ["f1"]
 
 
 # Nobody waits for ever
