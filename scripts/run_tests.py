@@ -98,7 +98,15 @@ def run_pytest(part: str, limit: float) -> Outcome:
     with tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch) / "report.xml"
         workers = SIDE_BY_SIDE if part in WAITING_PARTS else []
-        command = [str(BIN / "python"), "-m", "pytest", "-q", *workers, f"--junitxml={report}", f"tests/{part}"]
+        command = [
+            str(BIN / "python"),
+            "-m",
+            "pytest",
+            "-q",
+            *workers,
+            f"--junitxml={report}",
+            f"tests/{part}",
+        ]
         code = execute(command, limit)
         if report.exists():
             count(report, outcome)

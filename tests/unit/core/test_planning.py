@@ -322,7 +322,9 @@ def test_a_planned_step_that_fails_beside_others_is_tried_again_by_its_own_item(
 
 
 def test_a_planned_step_is_one_other_thing_at_most() -> None:
-    plan = plan_of(a_run(items=[called(2, "a")]), reply(op("Sleep", "a", name="5s"), op("Sleep", "a", name="9s")), 2)
+    plan = plan_of(
+        a_run(items=[called(2, "a")]), reply(op("Sleep", "a", name="5s"), op("Sleep", "a", name="9s")), 2
+    )
     assert told(plan) == {"ended": [2], "added": ["sleep a wait +5000"]}
 
 
