@@ -153,8 +153,13 @@ class OperationPlanner:
         if self.plan.knows(op.id):
             return True
         if op.id == self.item.step_id and op.op != "StepPlanned":
-            return any(new.step_id == op.id for new in self.plan.added)
+            return self._goes_on(op)
         return self.plan.pending(op.id)
+
+    def _goes_on(self, op: Op) -> bool:
+        """Whether this answer itself has said already how the step goes on."""
+        retried = self.retry_at != 0 and op.id == self.item.step_id
+        return retried or any(new.step_id == op.id for new in self.plan.added)
 
     def _new_item(self, op: Op, kind: ItemKind, due: int, data: bytes | None = None) -> NewItem:
         return NewItem(kind, op.id, op.display_name, due, 0, self._group(op), data)
@@ -181,6 +186,8 @@ class OperationPlanner:
     def _step_error(self, op: Op) -> OpNote:
         context, item = self.context, self.item
         attempt = 0 if self.plan.saved else item.attempt
+        if self._goes_on(op):
+            return op_note(op)
         if self.reply.no_retry or attempt + 1 >= context.attempts:
             return self._step_failed(op)
         due = retry_time(attempt, context.now, context.jitter(), context.settings, self.reply.retry_at)

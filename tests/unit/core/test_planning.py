@@ -321,11 +321,15 @@ def test_a_planned_step_that_fails_beside_others_is_tried_again_by_its_own_item(
     assert told(plan) == {"retried": [(2, 1_000, 1)], "added": ["step b wait"]}
 
 
-def test_a_planned_step_is_one_other_thing_at_most() -> None:
-    plan = plan_of(
-        a_run(items=[called(2, "a")]), reply(op("Sleep", "a", name="5s"), op("Sleep", "a", name="9s")), 2
-    )
-    assert told(plan) == {"ended": [2], "added": ["sleep a wait +5000"]}
+def test_a_planned_step_goes_on_in_one_way() -> None:
+    """The first word on it counts."""
+    nap, other = op("Sleep", "a", name="5s"), op("Sleep", "a", name="9s")
+    for ops, expected in (
+        ([nap, other], {"ended": [2], "added": ["sleep a wait +5000"]}),
+        ([nap, step_error("a")], {"ended": [2], "added": ["sleep a wait +5000"]}),
+        ([step_error("a"), nap], {"retried": [(2, 1_000, 1)]}),
+    ):
+        assert told(plan_of(a_run(items=[called(2, "a")]), reply(*ops), 2)) == expected
 
 
 def test_how_many_steps_a_planned_step_knows_of() -> None:
