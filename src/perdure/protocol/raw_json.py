@@ -23,6 +23,8 @@ from math import isinf
 
 import msgspec
 
+from perdure.protocol.payloads import without_lone_surrogates
+
 MAX_NESTING = 500
 """Deepest nesting of brackets that is accepted. Readers in Python stop at about 1,000 frames in all."""
 
@@ -40,8 +42,6 @@ _OPENING = frozenset((_OPEN_OBJECT, _OPEN_LIST))
 
 _START, _FIRST, _NEXT, _ELEMENT, _AFTER, _END = range(6)
 
-_HIGH, _LOW = rb"u[dD][89abAB][0-9a-fA-F]{2}", rb"u[dD][c-fC-F][0-9a-fA-F]{2}"
-_ESCAPE = re.compile(rb"\\(?:%b\\%b|(?P<half>%b|%b)|.)" % (_HIGH, _LOW, _HIGH, _LOW), re.DOTALL)
 _NUMBER = re.compile(rb'"(?:[^"\\]++|\\.)*+"|([0-9][0-9.eE+-]*+)', re.DOTALL)
 _DIGITS_AS_ZERO = bytes.maketrans(b"123456789E", b"000000000e")
 _ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
@@ -266,9 +266,7 @@ def tidy(raw: bytes) -> bytes:
             if match[1] and _overflows(match[1]):
                 shown = match[1][:20].decode() + ("…" if len(match[1]) > 20 else "")
                 raise ValueError(f"the number {shown} is too large")
-    if b"\\ud" in raw or b"\\uD" in raw:
-        raw = _ESCAPE.sub(_whole_pairs, raw)
-    return raw
+    return without_lone_surrogates(raw)
 
 
 def _may_overflow(raw: bytes) -> bool:
@@ -284,7 +282,3 @@ def _overflows(number: bytes) -> bool:
         return isinf(float(number))
     except ValueError:
         return False  # not JSON: the decoder says so
-
-
-def _whole_pairs(match: re.Match[bytes]) -> bytes:
-    return b"\\ufffd" if match["half"] else match[0]
