@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import signal
 from dataclasses import dataclass
@@ -9,6 +10,9 @@ from dataclasses import dataclass
 from tests.sim.mutants import mutated
 from tests.sim.scenario import FAULTS, draw
 from tests.sim.world import Outcome, simulate
+
+HANG_S = 120
+"""A history takes less than a second of work."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +31,20 @@ def run_one(seed: int, faults: frozenset[str], mutant: str = "") -> Outcome:
         return simulate(draw(seed, faults))
 
 
+def _watched(seed: int, faults: frozenset[str], mutant: str) -> Outcome:
+    """One history in a process of its own, which ends with a traceback if nothing else would end it."""
+    faulthandler.dump_traceback_later(HANG_S, exit=True)
+    try:
+        return run_one(seed, faults, mutant)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
 def run_several(seeds: list[int], faults: frozenset[str], mutant: str = "") -> list[Found]:
     """What came of each of some histories."""
     found = []
     for seed in seeds:
-        failure = run_one(seed, faults, mutant).failure
+        failure = _watched(seed, faults, mutant).failure
         found.append(Found(seed) if failure is None else Found(seed, failure.checker, failure.text))
     return found
 
@@ -39,7 +52,7 @@ def run_several(seeds: list[int], faults: frozenset[str], mutant: str = "") -> l
 def first_failure(mutant: str, seeds: int) -> Found | None:
     """What the first of so many seeds found that found anything, with one rule of the engine broken."""
     for seed in range(seeds):
-        failure = run_one(seed, frozenset(FAULTS), mutant).failure
+        failure = _watched(seed, frozenset(FAULTS), mutant).failure
         if failure is not None:
             return Found(seed, failure.checker, failure.text)
     return None
