@@ -234,7 +234,7 @@ WAITS = st.one_of(
 def test_whenever_the_whole_is_true_the_equality_holds() -> None:
     seen = {"true": 0, "false": 0, "not indexed": 0}
 
-    @settings(max_examples=4_000, deadline=None)
+    @settings(max_examples=1_500, deadline=None)
     @given(WAITS, DATA, DATA)
     def holds(text: str, run_data: object, incoming_data: object) -> None:
         run, incoming = {"data": run_data}, {"data": incoming_data}

@@ -272,7 +272,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=1_500, deadline=None)
+@settings(max_examples=800, deadline=None)
 @given(st.lists(TOKENS, max_size=12).map("".join), JSON, JSON)
 def test_only_expression_errors_come_out_of_random_text(text: str, data: object, other: object) -> None:
     event = {"name": "e", "data": data}
@@ -358,7 +358,7 @@ FORMS = st.sampled_from(
 )
 
 
-@settings(max_examples=1_500, deadline=None)
+@settings(max_examples=800, deadline=None)
 @given(st.data(), JSON, JSON)
 def test_any_value_may_stand_anywhere(draws: st.DataObject, data: object, other: object) -> None:
     text = draws.draw(OPERANDS)

@@ -151,7 +151,7 @@ def stock() -> Any:
     return cel.NewEnv(variables={"event": cel.Type.DYN})
 
 
-@settings(max_examples=1_500, deadline=None)
+@settings(max_examples=800, deadline=None)
 @given(
     st.sampled_from(["int", "double", "string", "bool", "ints", "strings"]).flatmap(
         lambda kind: trees(kind, 3)
