@@ -20,6 +20,7 @@ OPEN = {
     ("GET", "/metrics"),
     ("POST", "/dev/traces"),
     ("POST", "/invoke/none"),
+    ("POST", "/v0/gql"),
 }
 
 

@@ -37,8 +37,10 @@ ROUTES = [
     ("DELETE", "/v1/runs/x"),
     ("GET", "/v1/runs/x/jobs"),
     ("GET", "/v1/runs/x/history"),
+    ("POST", "/v1/runs/x/metadata"),
     ("POST", "/v1/signals"),
     ("GET", "/v1/apps/x/functions"),
+    ("POST", "/v0/gql"),
     ("POST", "/v1/checkpoint/x/async"),
     ("POST", "/v1/http/runs/x/async"),
 ]
@@ -94,7 +96,8 @@ def test_unknown_paths(http: httpx.Client, method: str, path: str) -> None:
 def test_wrong_methods(http: httpx.Client, method: str, path: str) -> None:
     wrong = "PUT" if path != "/v1/runs/x" else "PATCH"
     answer = http.request(wrong, path)
-    assert (answer.status_code, answer.content) == (405, b"")
+    assert answer.status_code == 405
+    assert answer.content == b"" or path == "/v0/gql", "GraphQL has an envelope of its own"
     assert method in answer.headers["allow"]
 
 

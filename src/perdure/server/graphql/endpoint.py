@@ -57,7 +57,8 @@ class GraphqlEndpoint:
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["method"] != "POST":
-            await _respond(send, 405, _failed([GraphQLError("GraphQL requests are POST")]))
+            said = msgspec.json.encode(_failed([GraphQLError("GraphQL requests are POST")]))
+            await respond(send, 405, said, JSON, [(b"allow", b"POST")])
             return
         kind = (header(scope, b"content-type") or "").partition(";")[0].strip().lower()
         if kind not in ("application/json", "application/graphql+json"):
