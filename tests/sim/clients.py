@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from tests.sim.world import World
 
 TRIES = 8
+PATIENCE = 5_000
+"""Tries to register, half a second apart: longer than any fault."""
 CALM_TRIES = 200
 
 
@@ -168,14 +170,16 @@ class Clients:
 
     async def register(self, without: frozenset[str] = frozenset()) -> None:
         """Register the app, without some functions, until it is taken."""
-        while True:
-            command = RegisterApp(registration=self._registration(without))
+        registration = self._registration(without)
+        for _ in range(PATIENCE):
+            command = RegisterApp(registration=registration)
             try:
                 await self._world.server.submit(command)
                 return
             except (Refused, ConnectionLost, RequestError) as error:
                 self._world.trace.note(f"client: registration failed: {error!r}")
                 await asyncio.sleep(0.5)
+        self._world.checks.fail("progress", "the server takes no registration any more")
 
     async def resync(self) -> None:
         """The app is deployed anew, and some functions are gone for a while."""

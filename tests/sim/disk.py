@@ -109,6 +109,7 @@ class Connection:
     def die(self) -> None:
         """The server is gone. What it was writing is written now, or never."""
         self.dead = True
+        self._disk.armed = ""
         writes, self._under_way = self._under_way, []
         for write in writes:
             if self._random.random() < 0.5:
