@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tests.sim.world import World
 
+CLOCK_JUMPS_MS = (-3_600_000, -90_000, -1_000, 5_000, 90_000, 3_600_000, 90_000_000)
 CRASH_PLACES = ("now", "before", "after", "load", "release")
 
 
@@ -44,9 +45,7 @@ class Chaos:
             elif fault == "owners":
                 world.server.take_over()
             elif fault == "clock":
-                world.clock.offset += self._random.choice(
-                    (-3_600_000, -90_000, -1_000, 5_000, 90_000, 3_600_000)
-                )
+                world.clock.offset += self._random.choice(CLOCK_JUMPS_MS)
             elif fault == "stop":
                 await world.server.stop()
             elif fault == "resync":

@@ -74,8 +74,10 @@ class Clients:
 
     async def _gather_crowd(self) -> None:
         """Many runs wait for one event; then it comes."""
-        for _ in range(self._world.scenario.crowd // 3):
-            await self.send([{"name": CROWD, "data": {"k": "crowd"}} for _ in range(3)])
+        crowd = self._world.scenario.crowd
+        size = min(max(crowd // 4, 1), 100)
+        for _ in range(crowd // size):
+            await self.send([{"name": CROWD, "data": {"k": "crowd"}} for _ in range(size)])
         await asyncio.sleep(20)
         await self.send([{"name": WAITED[0], "data": {"k": "crowd", "n": 5}}])
 

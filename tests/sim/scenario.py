@@ -110,7 +110,7 @@ def draw(seed: int, faults: frozenset[str] = frozenset(FAULTS)) -> Scenario:
         ),
         read_delays_s=random.choice(((0.0,), (0.0, 0.001, 0.02), (0.0, 0.05, 2.0), (0.001,) * 9 + (8.0,))),
         chaos_every_s=length * 60 / random.choice((2, 4, 8, 20)),
-        crowd=random.choice((0,) * 8 + (12, 30)),
+        crowd=600 if random.random() < 1 / 300 else random.choice((0,) * 8 + (12, 30)),
         chaos=tuple(chaos),
         **chosen,
     )
