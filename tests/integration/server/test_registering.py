@@ -54,9 +54,15 @@ def test_app_without_a_name(http: httpx.Client, body: dict[str, Any]) -> None:
     assert answer.json() == {"error": "App ID required", "status": 400, "data": None}
 
 
+def _deep(levels: int) -> bytes:
+    """Nested deeper than whoever reads it later could follow."""
+    return b'{"appName":"deep","url":"http://localhost:1","x":%b1%b}' % (b"[" * levels, b"]" * levels)
+
+
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{bad", b"[]", b"7", b'{"appName":"x","functions":7}', b'{"a":' * 2000 + b"1" + b"}" * 2000],
+    [b"", b"{bad", b"[]", b"7", b'{"appName":"x","functions":7}', _deep(700), _deep(2000)],
+    ids=lambda body: repr(body[:30]),
 )
 def test_unreadable_bodies(http: httpx.Client, body: bytes) -> None:
     answer = http.post("/fn/register", content=body)
