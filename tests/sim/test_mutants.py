@@ -13,7 +13,7 @@ from tests.sim.histories import Found, first_failure
 from tests.sim.mutants import MUTANTS
 from tests.sim.relapses import RELAPSES
 
-SEEDS = 80
+SEEDS = 200
 """More than any needs at present, so that a change of the simulation does not lose one by chance."""
 NAMES = (*MUTANTS, *RELAPSES)
 
