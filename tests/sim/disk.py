@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import TypeVar
 
-from perdure.errors import StoreError, StoreUnavailable
+from perdure.errors import EpochLost, StoreError, StoreUnavailable
 from perdure.shard.changes import Changes
 from perdure.shard.rows import EventRow, ItemRef, Recovered, StoredRun, WaitLookup, WaitRef
 from tests.sim.checks import Checks
@@ -102,6 +102,8 @@ class Connection:
 
     def __init__(self, disk: Disk, random: Random) -> None:
         self.dead = False
+        self.superseded = False
+        """Whether another process has taken over; the store lets nobody take a shard back from a living owner."""
         self._disk = disk
         self._random = random
         self._under_way: list[Callable[[], None]] = []
@@ -126,6 +128,8 @@ class Connection:
 
     async def claim(self, shard: int) -> int:
         await self._alive()
+        if self.superseded:
+            raise EpochLost(f"Shard {shard} has another owner.")
         return await self._disk.claim(shard)
 
     def commit(self, shard: int, epoch: int, changes: Changes) -> asyncio.Future[None] | None:

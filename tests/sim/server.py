@@ -101,6 +101,7 @@ class Server:
         if process is not None and process.shard.available:
             self._world.trace.note(f"server: process {process.number} is taken over")
             self.zombies.append(process)
+            process.connection.superseded = True
             self.process = None
             self._restart(0.0)
 
