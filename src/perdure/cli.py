@@ -147,11 +147,9 @@ def dev(
     default_retries: int,
     signing_keys: tuple[str, ...],
     event_keys: tuple[str, ...],
-    no_open: bool,
     log_level: str,
     tick: int,
     queue_workers: int,
-    connect_gateway_port: int,
     config_file: str | None,
     **_: object,
 ) -> None:
@@ -169,10 +167,8 @@ def dev(
         default_retries,
         event_keys,
         signing_keys,
-        not no_open,
         tick,
         queue_workers,
-        connect_gateway_port,
     )
     logging.basicConfig(
         level=log_level.upper(),

@@ -13,9 +13,8 @@ class ServerConfig(msgspec.Struct, frozen=True):
     """Everything that a server is told at its start.
 
     `urls` are apps to sync at once. `poll_interval` is in seconds. `event_keys` and `signing_keys` are
-    checked if there are any; the first signing key signs calls. `data_dir` holds the database. `tick`,
-    `queue_workers` and `connect_gateway_port` are taken and shown for compatibility with the reference
-    server's command line; this server has no tick.
+    checked if there are any; the first signing key signs calls. `data_dir` holds the database. `tick` and
+    `queue_workers` are only shown, for compatibility with the reference server; this server has no tick.
     """
 
     mode: str = "dev"
@@ -30,10 +29,8 @@ class ServerConfig(msgspec.Struct, frozen=True):
     default_retries: int = 3
     event_keys: tuple[str, ...] = ()
     signing_keys: tuple[str, ...] = ()
-    open_browser: bool = True
     tick: int = 150
     queue_workers: int = 100
-    connect_gateway_port: int = 8289
 
     @property
     def kind(self) -> str:

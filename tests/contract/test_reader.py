@@ -105,15 +105,6 @@ class TestRuns:
         assert [found.id for found in await pair.reader.runs_of_event(of, after="r-2")] == ["r-3"]
         assert await pair.reader.runs_of_event("01EX") == []
 
-    async def test_of_a_function(self, pair: Pair):
-        rows = [run(f"r-{n}") for n in (3, 1, 2)]
-        await pair.commit(changes(*rows, run("r-4", function_id="f-2")))
-        ask = pair.reader.runs_of_function
-        assert [found.id for found in await ask("f-1")] == ["r-3", "r-2", "r-1"]
-        assert [found.id for found in await ask("f-1", limit=1)] == ["r-3"]
-        assert [found.id for found in await ask("f-1", before="r-3", limit=1)] == ["r-2"]
-        assert await ask("f-3") == []
-
     async def test_one_with_all_its_fields(self, pair: Pair):
         row = run(
             "r-1", (1, 2), status="FAILED", started_at=3, ended_at=4, correlation="r-0.h", output=b"null"

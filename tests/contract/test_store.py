@@ -183,7 +183,7 @@ class TestCommit:
             await commit(store, epochs[shard], batch, shard)
         for shard in (0, 1):
             assert (await store.load_runs(shard, ["r-1"]))["r-1"].run.status == f"S{shard}"
-            assert await store.next_due(shard, FUNCTION, START) == 5 + shard
+            assert await store.load_queue(shard, FUNCTION, START, 9) == [ItemRef(5 + shard, "r-1", 1)]
             assert await store.find_waits(shard, [WaitLookup("shop/shipped", "data.id", '"7"')], 9) == [
                 WaitRef(0, "r-1", 1)
             ]
@@ -245,13 +245,6 @@ class TestLoadRuns:
         stored = await store.load_runs(0, ["r-1", "r-2"])
         assert [len(stored[id].events) for id in ("r-1", "r-2")] == [1, 2]
 
-    async def test_memos_may_be_left_out(self, store: Store):
-        await commit(store, await store.claim(0), changes(run("r-1"), step("r-1", "s", 0, b"x" * 70_000)))
-        stored = (await store.load_runs(0, ["r-1"], with_memos=False))["r-1"]
-        assert (stored.steps[0].memo, stored.sizes) == (b"", [70_000])
-        stored = (await store.load_runs(0, ["r-1"]))["r-1"]
-        assert (len(stored.steps[0].memo), stored.sizes) == (70_000, [70_000])
-
     async def test_the_last_number_is_that_of_items_and_history(self, store: Store):
         epoch = await store.claim(0)
         rows = [item("r-1", 5), history("r-1", 3), history("r-2", 8), item("r-2", 2), item("r-3", 4)]
@@ -289,30 +282,18 @@ class TestQueue:
         refs = await self.fill(store)
         read: list[ItemRef] = []
         for _ in range(len(refs)):
-            page = await store.load_queue(0, FUNCTION, read[-1] if read else START, 100, 5)
+            page = await store.load_queue(0, FUNCTION, read[-1] if read else START, 5)
             assert len(page) <= 5
             read.extend(page)
         assert read == refs == sorted(refs)
-
-    async def test_holds_nothing_that_is_due_later(self, store: Store):
-        refs = await self.fill(store)
-        assert await store.load_queue(0, FUNCTION, START, 20, 100) == [ref for ref in refs if ref.due <= 20]
-        assert await store.load_queue(0, FUNCTION, START, 9, 100) == []
-
-    async def test_knows_when_the_next_is_due(self, store: Store):
-        refs = await self.fill(store)
-        assert await store.next_due(0, FUNCTION, START) == 10
-        assert await store.next_due(0, FUNCTION, ItemRef(10, "r-9", 0)) == 20
-        assert await store.next_due(0, FUNCTION, refs[-1]) is None
-        assert await store.next_due(0, "f-none", START) is None
 
     async def test_items_leave_it_in_flight_and_come_back(self, store: Store):
         epoch = await store.claim(0)
         await commit(store, epoch, changes(item("r-1", 1, due=10)))
         await commit(store, epoch, changes(item("r-1", 1, due=10, in_flight=1)))
-        assert await store.load_queue(0, FUNCTION, START, 100, 5) == []
+        assert await store.load_queue(0, FUNCTION, START, 5) == []
         await commit(store, epoch, changes(item("r-1", 1, due=50, attempt=1)))
-        assert await store.load_queue(0, FUNCTION, START, 100, 5) == [ItemRef(50, "r-1", 1)]
+        assert await store.load_queue(0, FUNCTION, START, 5) == [ItemRef(50, "r-1", 1)]
 
 
 class TestWaits:
@@ -447,5 +428,5 @@ class TestLife:
                         items[key] = due
                 await commit(store, epoch, batch)
             expected = sorted(ItemRef(due, *key) for key, due in items.items())
-            assert await store.load_queue(0, FUNCTION, START, 1000, 1000) == expected
+            assert await store.load_queue(0, FUNCTION, START, 1000) == expected
             await store.close()

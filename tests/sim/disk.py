@@ -161,18 +161,11 @@ class Connection:
     async def recover(self, shard: int) -> Recovered:
         return await self._read(lambda: self._disk.recover(shard))  # type: ignore[arg-type,return-value]
 
-    async def load_runs(
-        self, shard: int, run_ids: Sequence[str], with_memos: bool = True
-    ) -> dict[str, StoredRun]:
-        return await self._read(lambda: self._disk.load_runs(shard, run_ids, with_memos))  # type: ignore
+    async def load_runs(self, shard: int, run_ids: Sequence[str]) -> dict[str, StoredRun]:
+        return await self._read(lambda: self._disk.load_runs(shard, run_ids))  # type: ignore
 
-    async def load_queue(
-        self, shard: int, function_id: str, after: ItemRef, until: int, limit: int
-    ) -> list[ItemRef]:
-        return await self._read(lambda: self._disk.load_queue(shard, function_id, after, until, limit))  # type: ignore
-
-    async def next_due(self, shard: int, function_id: str, after: ItemRef) -> int | None:
-        return await self._read(lambda: self._disk.next_due(shard, function_id, after))  # type: ignore
+    async def load_queue(self, shard: int, function_id: str, after: ItemRef, limit: int) -> list[ItemRef]:
+        return await self._read(lambda: self._disk.load_queue(shard, function_id, after, limit))  # type: ignore
 
     async def find_waits(self, shard: int, lookups: Sequence[WaitLookup], limit: int) -> list[WaitRef]:
         return await self._read(lambda: self._disk.find_waits(shard, lookups, limit))  # type: ignore

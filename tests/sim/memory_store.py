@@ -96,7 +96,7 @@ class Tables:
         for command in changes.quarantine:
             self.quarantine[command.id] = command
 
-    def stored_run(self, run_id: str, with_memos: bool) -> StoredRun:
+    def stored_run(self, run_id: str) -> StoredRun:
         """A run with all that belongs to it."""
         run = self.runs[run_id]
         steps = sorted(self.steps.get(run_id, {}).values(), key=lambda step: step.position)
@@ -104,8 +104,7 @@ class Tables:
         return StoredRun(
             run=run,
             events=[self.events[n].body for n in json.loads(run.receipts) if n in self.events],
-            steps=steps if with_memos else [step._replace(memo=b"") for step in steps],
-            sizes=[len(step.memo) for step in steps],
+            steps=steps,
             items=list(items.values()),
             waits=[wait for _, wait in sorted(self.waits.get(run_id, {}).items())],
             last_n=max((0, *items, *self.history.get(run_id, ()))),
@@ -245,25 +244,16 @@ class MemoryStore:
         )
         return await self._read("recover", recovered)
 
-    async def load_runs(
-        self, shard: int, run_ids: Sequence[str], with_memos: bool = True
-    ) -> dict[str, StoredRun]:
+    async def load_runs(self, shard: int, run_ids: Sequence[str]) -> dict[str, StoredRun]:
         """The runs that exist among `run_ids`."""
         tables = self._reading("load_runs", shard)
-        found = {run_id: tables.stored_run(run_id, with_memos) for run_id in run_ids if run_id in tables.runs}
+        found = {run_id: tables.stored_run(run_id) for run_id in run_ids if run_id in tables.runs}
         return await self._read("load_runs", found)
 
-    async def load_queue(
-        self, shard: int, function_id: str, after: ItemRef, until: int, limit: int
-    ) -> list[ItemRef]:
-        """Queued items of a function after `after`, due at or before `until`."""
+    async def load_queue(self, shard: int, function_id: str, after: ItemRef, limit: int) -> list[ItemRef]:
+        """The first queued items of a function after `after`."""
         queue = self._reading("load_queue", shard).queue(function_id, after)
-        return await self._read("load_queue", [ref for ref in queue if ref.due <= until][:limit])
-
-    async def next_due(self, shard: int, function_id: str, after: ItemRef) -> int | None:
-        """When the first queued item of a function after `after` is due."""
-        queue = self._reading("next_due", shard).queue(function_id, after)
-        return await self._read("next_due", queue[0].due if queue else None)
+        return await self._read("load_queue", queue[:limit])
 
     async def find_waits(self, shard: int, lookups: Sequence[WaitLookup], limit: int) -> list[WaitRef]:
         """Waits that the lookups find."""

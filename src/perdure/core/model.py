@@ -47,6 +47,9 @@ class ItemKind(StrEnum):
     """Make an HTTP request on behalf of the run (`step.fetch`, `step.ai.infer`)."""
 
 
+FIRST_ITEM = 2
+"""`n` of the item that a run starts with: 1 is the entry of its history that says it was queued."""
+
 CALLING = frozenset((ItemKind.DISCOVERY, ItemKind.STEP))
 """Kinds of items that call the app, and so take a place in the app's gate."""
 

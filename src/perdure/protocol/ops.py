@@ -21,9 +21,7 @@ from perdure.protocol.payloads import (
 )
 
 MAX_OPS = 1_000
-"""Most ops in one answer (protocol limits table), and most steps of a run; both may be raised to `MAX_OPS_CEILING`."""
-
-MAX_OPS_CEILING = 10_000
+"""Most ops in one answer (protocol limits table), and most steps of a run."""
 
 MAX_STEP_BYTES = 4 * 1024 * 1024
 """Largest output, and largest input, of a step (protocol limits table)."""

@@ -230,11 +230,6 @@ class Reader(Protocol):
     async def runs_of_event(self, internal_id: str, *, after: str = "", limit: int = 1000) -> list[RunRecord]:
         """Runs that the event started, in the order of their ids. `after`, a run id, continues a page."""
 
-    async def runs_of_function(
-        self, function_id: str, *, before: str | None = None, limit: int = 20
-    ) -> list[RunRecord]:
-        """Runs of a function, newest first by id. `before`, a run id, continues a page."""
-
     async def run(self, run_id: str) -> RunRecord | None:
         """One run."""
 

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from perdure.core.model import RunStatus
+from perdure.core.model import FIRST_ITEM, RunStatus
 from perdure.errors import RequestError
 from perdure.protocol.durations import format_time, parse_time
 from perdure.protocol.ids import ACCOUNT_ID, ENVIRONMENT_ID, is_ulid
@@ -242,7 +242,7 @@ async def jobs(server: Server, request: Request) -> Response:
 
 
 def _job(item: ItemRecord, place: int) -> dict[str, object]:
-    first = item.kind == "discovery" and item.n == 2
+    first = item.n == FIRST_ITEM
     return {
         "JobID": job_id(item.run_id, item.n),
         "at": format_time(item.due),

@@ -269,10 +269,13 @@ def _put_functions(state: State, app_id: str, command: c.RegisterApp) -> None:
     assert registration is not None
     changed: list[Function] = []
     kept: set[str] = set()
+    added: list[str] = []
     for config in registration.functions:
         function_id = function_uuid(registration.app_name, config.id)
         kept.add(function_id)
         known = state.function_rows.get(function_id)
+        if known is None:
+            added.append(function_id)
         row = FunctionRow(
             function_id,
             app_id,
@@ -285,11 +288,12 @@ def _put_functions(state: State, app_id: str, command: c.RegisterApp) -> None:
         function = Function(function_id, app_id, config, state.settings)
         state.put_function(row)
         changed.append(function)
-        state.queue(function_id, fresh=known is None).gate = state.gate(app_id)
     for row in list(state.function_rows.values()):
         if row.app_id == app_id and row.id not in kept and row.archived_at is None:
             changed.append(_archive_function(state, row))
     state.functions.put_all(changed)
+    for function_id in added:
+        state.queue(function_id, fresh=True)
 
 
 def _archive_function(state: State, row: FunctionRow) -> Function:

@@ -22,8 +22,6 @@ from perdure.shard.queues import WINDOW, FunctionQueue
 from perdure.shard.rows import EventRow, ItemRef, WaitLookup, WaitRef
 from perdure.shard.state import State
 
-FOREVER = (1 << 62) - 1
-
 
 class Loads:
     """The reads of one epoch. `give_back` puts commands that are ready at the head of the line."""
@@ -348,7 +346,7 @@ class Loads:
         read = state.memory.begin_read()
         snapshot = state.memory.snapshot(read)
         try:
-            refs = await self._store.load_queue(self._shard, queue.function_id, queue.edge, FOREVER, WINDOW)
+            refs = await self._store.load_queue(self._shard, queue.function_id, queue.edge, WINDOW)
             queue.take_window(refs, snapshot, WINDOW)
         finally:
             state.memory.end_read(read)

@@ -242,12 +242,12 @@ def run_from_rows(stored: StoredRun) -> Run:
         row.output,
         seq=stored.last_n + 1,
     )
-    for step, size in zip(stored.steps, stored.sizes, strict=True):
+    for step in stored.steps:
+        size = len(step.memo)
         run.steps[step.step_id] = Step(
-            step.step_id, step.position, step.name, step.op, step.memo or None, size, step.at
+            step.step_id, step.position, step.name, step.op, step.memo, size, step.at
         )
         run.state_bytes += size
-    run.memos_resident = all(step.memo is not None for step in run.steps.values())
     run.items = {item.n: _item(item) for item in stored.items}
     run.waits = {wait.n: _wait(wait) for wait in stored.waits}
     return run

@@ -36,20 +36,11 @@ class Store(Protocol):
     async def recover(self, shard: int) -> Recovered:
         """What a shard needs to start."""
 
-    async def load_runs(
-        self, shard: int, run_ids: Sequence[str], with_memos: bool = True
-    ) -> dict[str, StoredRun]:
+    async def load_runs(self, shard: int, run_ids: Sequence[str]) -> dict[str, StoredRun]:
         """The runs that exist among `run_ids`, with all that belongs to them."""
 
-    async def load_queue(
-        self, shard: int, function_id: str, after: ItemRef, until: int, limit: int
-    ) -> list[ItemRef]:
-        """Items of a function that are not in flight, after `after` in queue order, due at or before
-        `until`.
-        """
-
-    async def next_due(self, shard: int, function_id: str, after: ItemRef) -> int | None:
-        """When the first item of a function after `after` is due, or None if there is none."""
+    async def load_queue(self, shard: int, function_id: str, after: ItemRef, limit: int) -> list[ItemRef]:
+        """The first items of a function that are not in flight, after `after` in queue order."""
 
     async def find_waits(self, shard: int, lookups: Sequence[WaitLookup], limit: int) -> list[WaitRef]:
         """Waits that the lookups find, for each lookup in the order of (run id, n), at most `limit` a

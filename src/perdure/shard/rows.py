@@ -189,14 +189,12 @@ class StoredRun(NamedTuple):
     """A run with all that belongs to it. `events` are the bodies of its trigger events, in the order of
     `receipts`.
 
-    `steps` are in stack order; `sizes` the length of each memo, whose bytes are left out (memo is b"") when
-    `with_memos` was False. `last_n` is the highest number used by its items and history.
+    `steps` are in stack order. `last_n` is the highest number used by its items and history.
     """
 
     run: RunRow
     events: list[bytes]
     steps: list[StepRow]
-    sizes: list[int]
     items: list[ItemRow]
     waits: list[WaitRow]
     last_n: int

@@ -119,8 +119,7 @@ class State:
         """The queue of a function. `fresh` says that the store holds nothing of it."""
         queue = self.queues.by_function.get(function_id)
         if queue is None:
-            function = self.functions.by_id.get(function_id)
-            gate = self.gate(function.app_id if function else "")
+            gate = self.gate(self.functions.by_id[function_id].app_id)
             queue = FunctionQueue(function_id, gate, END if fresh else START)
             self.queues.by_function[function_id] = queue
         return queue

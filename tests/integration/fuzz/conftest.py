@@ -14,7 +14,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.sdk.bare_app import BareApp
 from tests.sdk.driver import Process, Server
 
 MIB = 1024 * 1024
@@ -70,13 +69,6 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         one.check()
     finally:
         one.server.stop()
-
-
-@pytest.fixture(scope="module")
-def bare() -> Iterator[BareApp]:
-    app = BareApp()
-    yield app
-    app.close()
 
 
 def until_time_is_up(work: Callable[[], None], limit: float | None = None) -> int:

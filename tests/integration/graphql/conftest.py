@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.sdk.bare_app import BareApp, Scripted
 from tests.sdk.driver import Server
 
 
@@ -50,20 +49,3 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def graphql(server: Server) -> Graphql:
     return Graphql(server)
-
-
-@pytest.fixture(scope="session")
-def bare() -> Iterator[BareApp]:
-    app = BareApp()
-    yield app
-    app.close()
-
-
-@pytest.fixture
-def scripted(server: Server, bare: BareApp) -> Callable[..., Scripted]:
-    """Gives a function that makes a function of the bare app."""
-
-    def make(script: Any, **config: Any) -> Scripted:
-        return Scripted.make(server, bare, script, **config)
-
-    return make

@@ -5,12 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
-from tests.sdk.bare_app import BareApp, Scripted
+from tests.sdk.bare_app import Scripted
 from tests.sdk.driver import Process, Server, free_port
 
 Make = Callable[..., Scripted]
@@ -26,23 +25,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture
 def http(server: Server) -> httpx.Client:
     return server.http
-
-
-@pytest.fixture(scope="module")
-def bare() -> Iterator[BareApp]:
-    app = BareApp()
-    yield app
-    app.close()
-
-
-@pytest.fixture
-def scripted(server: Server, bare: BareApp) -> Make:
-    """Gives a function that makes a scripted function of a fresh name."""
-
-    def make(script: Any, **config: Any) -> Scripted:
-        return Scripted.make(server, bare, script, **config)
-
-    return make
 
 
 def start_with(folder: Path, patch: str, *flags: str) -> Server:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from tests.sdk.bare_app import BareApp, Scripted
 from tests.sdk.driver import PERDURE, Server
 
 
@@ -71,20 +70,3 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def terminal(server: Server) -> Terminal:
     return Terminal(server.url)
-
-
-@pytest.fixture(scope="session")
-def bare() -> Iterator[BareApp]:
-    app = BareApp()
-    yield app
-    app.close()
-
-
-@pytest.fixture
-def scripted(server: Server, bare: BareApp) -> Callable[..., Scripted]:
-    """Gives a function that makes a function of the bare app."""
-
-    def make(script: Any, **config: Any) -> Scripted:
-        return Scripted.make(server, bare, script, **config)
-
-    return make

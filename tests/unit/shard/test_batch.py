@@ -110,5 +110,5 @@ def test_a_row_and_back() -> None:
     run.items = {}
     run.started_at, run.version, run.parallel, run.correlation = NOW + 1, 2, True, "p.s"
     run.output, run.ended_at, run.status, run.original_run_id = b"1", NOW + 2, RunStatus.COMPLETED, "o"
-    again = run_from_rows(StoredRun(run_row(run), run.events, [], [], [], [], 0))
+    again = run_from_rows(StoredRun(run_row(run), run.events, [], [], [], 0))
     assert msgspec.to_builtins(again) == msgspec.to_builtins(run)

@@ -146,7 +146,7 @@ async def test_a_read_is_never_taken_for_newer_than_memory() -> None:
     await world.settle()
     # Memory learns of the run by another way, and ends it, before the read comes back.
     state = world.shard.state
-    state.memory.add(run_from_rows(world.tables.stored_run(run_id, True)))
+    state.memory.add(run_from_rows(world.tables.stored_run(run_id)))
     state.apply(plan_cancel(state.memory.runs[run_id], state.now))
     held[0].set()
     assert await first == "CANCELLED"

@@ -284,7 +284,7 @@ def test_a_run_from_its_rows() -> None:
     ]
     item = ItemRow("r", 7, "f", "wait", "c", "C", NOW, NOW, 1, 2, 3, 1, 2, b"{}")
     wait = WaitRow("r", 7, "event", "x", "p", "v", "true", 4)
-    run = run_from_rows(StoredRun(row, [b"1", b"2"], steps, [2, 4], [item], [wait], 9))
+    run = run_from_rows(StoredRun(row, [b"1", b"2"], steps, [item], [wait], 9))
     assert (run.receipts, run.event_ids, run.events) == ([4, 5], ["e1", "e2"], [b"1", b"2"])
     assert (run.version, run.parallel, run.correlation, run.original_run_id) == (2, True, "p.s", "orig")
     assert (list(run.steps), run.state_bytes, run.memos_resident, run.seq) == (["a", "b"], 6, True, 10)
@@ -292,15 +292,6 @@ def test_a_run_from_its_rows() -> None:
     assert (kept.kind, kept.attempt, kept.generation, kept.recoveries) == (ItemKind.WAIT, 1, 2, 3)
     assert (kept.in_flight, kept.group, kept.data) == (True, 2, b"{}")
     assert run.waits[7] == Wait(7, WaitKind.EVENT, "x", "p", "v", "true", 4)
-
-
-def test_a_run_read_without_its_results() -> None:
-    row = RunRow("r", "f", "RUNNING", "e", '["e"]', "[1]", "x", NOW, None, None, -1, 0, None, None, None)
-    steps = [StepRow("r", "a", 0, "A", "StepRun", NOW, b"")]
-    run = run_from_rows(StoredRun(row, [b"{}"], steps, [100], [], [], 1))
-    assert not run.memos_resident
-    assert run.state_bytes == 100
-    assert memos_size(run) == 0
 
 
 def test_rows_and_columns_agree() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from perdure.core import planning
-from perdure.core.model import CALLING, Item, ItemKind, Run, RunStatus
+from perdure.core.model import CALLING, FIRST_ITEM, Item, ItemKind, Run, RunStatus
 from perdure.core.settings import Settings
 from perdure.protocol.failures import ErrorInfo
 from perdure.protocol.ops import read_ops
@@ -136,7 +136,8 @@ class Engine(RuleBasedStateMachine):
     def start(self) -> None:
         if len(self.runs()) < 6:
             event = an_event("x", {"u": len(self.state.memory.runs) % 2})
-            self.state.create_run(FUNCTION, [(self.state.store_event(event, internal=False), event)])
+            run = self.state.create_run(FUNCTION, [(self.state.store_event(event, internal=False), event)])
+            assert list(run.items) == [FIRST_ITEM]
 
     @rule()
     def send(self) -> None:
@@ -246,7 +247,7 @@ class Engine(RuleBasedStateMachine):
         self.state.batch = Batch(batch.number + 1)
         self.state.memory.committed = batch.number
         for run in self.state.memory.runs.values():
-            stored = run_from_rows(self.tables.stored_run(run.id, True))
+            stored = run_from_rows(self.tables.stored_run(run.id))
             for name in (
                 "status",
                 "version",

@@ -74,7 +74,7 @@ def test_a_walk_would_be_seen(connection: apsw.Connection):
     assert walks(plan(connection, "SELECT run_id FROM items WHERE due<?1"))
 
 
-@pytest.mark.parametrize("statement", [loading.QUEUE, loading.NEXT_DUE, loading.FIND_WAITS])
+@pytest.mark.parametrize("statement", [loading.QUEUE, loading.FIND_WAITS])
 def test_pages_are_read_in_order_from_an_index_alone(connection: apsw.Connection, statement: str):
     (step,) = plan(connection, statement)
     assert "COVERING INDEX" in step
@@ -82,7 +82,7 @@ def test_pages_are_read_in_order_from_an_index_alone(connection: apsw.Connection
 
 @pytest.mark.parametrize(
     "statement",
-    [reader.RUNS_OF_EVENT, reader.RUNS_OF_FUNCTION, *reader.LISTS.values(), *run_listing.PAGES],
+    [reader.RUNS_OF_EVENT, *reader.LISTS.values(), *run_listing.PAGES],
     ids=lambda text: re.sub(r"\s+", " ", text)[-70:],
 )
 def test_listings_are_not_sorted_as_a_whole(connection: apsw.Connection, statement: str):

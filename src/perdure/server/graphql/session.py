@@ -135,10 +135,6 @@ class Session:
             self._runs[run_id] = self.ask(lambda: self.server.reader.run(run_id))
         return self._runs[run_id]
 
-    def know_run(self, run: RunRecord) -> None:
-        """Keep a run that was read in another way, with its output."""
-        self._runs[run.id] = run
-
     def forget_run(self, run_id: str) -> None:
         """Read a run again: it has been changed."""
         self._runs.pop(run_id, None)

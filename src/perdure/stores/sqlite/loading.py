@@ -52,16 +52,7 @@ def _select(table: str, row: Any) -> str:
 
 
 RUNS = Search(_select("runs", RunRow), ("id",))
-STEPS = Search(
-    f"SELECT {','.join(StepRow._fields)}, length(memo) FROM steps WHERE shard=?1",
-    ("run_id",),
-    " ORDER BY run_id, position",
-)
-STEP_SIZES = Search(
-    f"SELECT {','.join(StepRow._fields[:-1])}, x'', length(memo) FROM steps WHERE shard=?1",
-    ("run_id",),
-    " ORDER BY run_id, position",
-)
+STEPS = Search(_select("steps", StepRow), ("run_id",), " ORDER BY run_id, position")
 ITEMS = Search(_select("items", ItemRow), ("run_id",), " ORDER BY run_id, n")
 WAITS = Search(_select("waits", WaitRow), ("run_id",), " ORDER BY run_id, n")
 LAST_HISTORY = Search("SELECT run_id, max(n) FROM history WHERE shard=?1", ("run_id",), " GROUP BY run_id")
@@ -72,11 +63,7 @@ DEDUPE = Search(
 
 QUEUE = (
     "SELECT due,run_id,n FROM items WHERE shard=?1 AND function_id=?2 AND in_flight=0"
-    " AND (due,run_id,n)>(?3,?4,?5) AND due<=?6 ORDER BY due,run_id,n LIMIT ?7"
-)
-NEXT_DUE = (
-    "SELECT due FROM items WHERE shard=?1 AND function_id=?2 AND in_flight=0"
-    " AND (due,run_id,n)>(?3,?4,?5) ORDER BY due,run_id,n LIMIT 1"
+    " AND (due,run_id,n)>(?3,?4,?5) ORDER BY due,run_id,n LIMIT ?6"
 )
 FIND_WAITS = (
     "SELECT run_id,n FROM waits WHERE shard=?1 AND event=?2 AND path=?3 AND value=?4 AND (run_id,n)>(?5,?6)"
@@ -94,7 +81,6 @@ it."""
 
 SINGLE = (
     QUEUE,
-    NEXT_DUE,
     FIND_WAITS,
     ALL_APPS,
     ALL_FUNCTIONS,
@@ -103,7 +89,7 @@ SINGLE = (
     WAIT_COUNTS,
     LAST_RECEIPT,
 )
-BY_KEYS = (RUNS, STEPS, STEP_SIZES, ITEMS, WAITS, LAST_HISTORY, EVENTS, DEDUPE)
+BY_KEYS = (RUNS, STEPS, ITEMS, WAITS, LAST_HISTORY, EVENTS, DEDUPE)
 
 
 class Loader:
@@ -150,17 +136,15 @@ class Loader:
                 outbox=[OutboxRow._make(row) for row in execute(ALL_OUTBOX, key)],
             )
 
-    def load_runs(self, shard: int, run_ids: Sequence[str], with_memos: bool) -> dict[str, StoredRun]:
+    def load_runs(self, shard: int, run_ids: Sequence[str]) -> dict[str, StoredRun]:
         """The runs that exist among `run_ids`, with all that belongs to them."""
         fixed = (shard,)
         with self._snapshot():
             rows = [RunRow._make(row) for row in self._search(RUNS, fixed, [(run_id,) for run_id in run_ids])]
-            runs = {row.id: StoredRun(row, [], [], [], [], [], 0) for row in rows}
+            runs = {row.id: StoredRun(row, [], [], [], [], 0) for row in rows}
             ids = [(run_id,) for run_id in runs]
-            for *step, size in self._search(STEPS if with_memos else STEP_SIZES, fixed, ids):
-                run = runs[step[0]]
-                run.steps.append(StepRow._make(step))
-                run.sizes.append(size)
+            for step in map(StepRow._make, self._search(STEPS, fixed, ids)):
+                runs[step.run_id].steps.append(step)
             last = dict(self._search(LAST_HISTORY, fixed, ids))
             for item in map(ItemRow._make, self._search(ITEMS, fixed, ids)):
                 runs[item.run_id].items.append(item)
@@ -187,17 +171,10 @@ class Loader:
         """Stored events by receipt."""
         return self._events(shard, receipts)
 
-    def load_queue(
-        self, shard: int, function_id: str, after: ItemRef, until: int, limit: int
-    ) -> list[ItemRef]:
-        """Queued items of a function after `after`, due at or before `until`."""
-        rows = self._connection.execute(QUEUE, (shard, function_id, *after, until, limit))
+    def load_queue(self, shard: int, function_id: str, after: ItemRef, limit: int) -> list[ItemRef]:
+        """The first queued items of a function after `after`."""
+        rows = self._connection.execute(QUEUE, (shard, function_id, *after, limit))
         return list(map(ItemRef._make, rows))
-
-    def next_due(self, shard: int, function_id: str, after: ItemRef) -> int | None:
-        """When the first queued item of a function after `after` is due."""
-        due: int | None = self._connection.execute(NEXT_DUE, (shard, function_id, *after)).get
-        return due
 
     def find_waits(self, shard: int, lookups: Sequence[WaitLookup], limit: int) -> list[WaitRef]:
         """Waits that the lookups find."""

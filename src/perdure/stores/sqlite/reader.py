@@ -81,7 +81,6 @@ COUNTS = {kind: f"SELECT count(*) FROM (SELECT 1 FROM {walk} LIMIT ?5)" for kind
 LIST_EVENTS = LISTS[False, False]
 EVENT = f"SELECT {_EVENT} FROM events WHERE internal_id=?1 ORDER BY receipt LIMIT 1"
 RUNS_OF_EVENT = f"SELECT {_RUN} FROM runs WHERE event_id=?1 AND id>?2 ORDER BY id LIMIT ?3"
-RUNS_OF_FUNCTION = f"SELECT {_RUN} FROM runs WHERE function_id=?1 AND id<?2 ORDER BY id DESC LIMIT ?3"
 RUN = f"SELECT {_RUN} FROM runs WHERE {_HERE} AND id=?1"
 # A run that has not ended has something left to happen to it.
 LIVE_RUNS = "SELECT DISTINCT run_id FROM items WHERE shard=?1 AND run_id>?2 ORDER BY run_id LIMIT ?3"
@@ -111,7 +110,6 @@ STATEMENTS = (
     *whole_run.STATEMENTS,
     EVENT,
     RUNS_OF_EVENT,
-    RUNS_OF_FUNCTION,
     RUN,
     LIVE_RUNS,
     RECEIPTS,
@@ -185,15 +183,6 @@ class SqliteReader:
         keys = (internal_id, after, limit)
         return await self._ask(
             lambda db: [run_listing.run_record(row) for row in db.execute(RUNS_OF_EVENT, keys)]
-        )
-
-    async def runs_of_function(
-        self, function_id: str, *, before: str | None = None, limit: int = 20
-    ) -> list[RunRecord]:
-        """Runs of a function, newest first."""
-        keys = (function_id, _LAST if before is None else before, limit)
-        return await self._ask(
-            lambda db: [run_listing.run_record(row) for row in db.execute(RUNS_OF_FUNCTION, keys)]
         )
 
     async def run(self, run_id: str) -> RunRecord | None:

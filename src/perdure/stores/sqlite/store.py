@@ -163,28 +163,19 @@ class SqliteStore:
         except apsw.Error as error:
             raise explain(error, self.path) from error
 
-    async def load_runs(
-        self, shard: int, run_ids: Sequence[str], with_memos: bool = True
-    ) -> dict[str, StoredRun]:
+    async def load_runs(self, shard: int, run_ids: Sequence[str]) -> dict[str, StoredRun]:
         """The runs that exist among `run_ids`, with all that belongs to them. Each run is of one moment."""
         loaded: dict[str, StoredRun] = {}
         for at in range(0, len(run_ids), PART):
             if at:
                 await asyncio.sleep(0)
             part = run_ids[at : at + PART]
-            loaded.update(self._load(partial(self._loader.load_runs, shard, part, with_memos)))
+            loaded.update(self._load(partial(self._loader.load_runs, shard, part)))
         return loaded
 
-    async def load_queue(
-        self, shard: int, function_id: str, after: ItemRef, until: int, limit: int
-    ) -> list[ItemRef]:
-        """Items of a function that are not in flight, after `after` in queue order, due at or before
-        `until`."""
-        return self._load(lambda: self._loader.load_queue(shard, function_id, after, until, limit))
-
-    async def next_due(self, shard: int, function_id: str, after: ItemRef) -> int | None:
-        """When the first item of a function after `after` is due, or None if there is none."""
-        return self._load(lambda: self._loader.next_due(shard, function_id, after))
+    async def load_queue(self, shard: int, function_id: str, after: ItemRef, limit: int) -> list[ItemRef]:
+        """The first items of a function that are not in flight, after `after` in queue order."""
+        return self._load(lambda: self._loader.load_queue(shard, function_id, after, limit))
 
     async def find_waits(self, shard: int, lookups: Sequence[WaitLookup], limit: int) -> list[WaitRef]:
         """Waits that the lookups find, for each lookup in the order of (run id, n), at most `limit` a
