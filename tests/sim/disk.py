@@ -158,22 +158,28 @@ class Connection:
         await self._alive()
         return answer
 
-    async def recover(self, shard: int) -> Recovered:
-        return await self._read(lambda: self._disk.recover(shard))  # type: ignore[arg-type,return-value]
+    async def recover(self, shard: int, kinds: Sequence[str]) -> Recovered:
+        return await self._read(lambda: self._disk.recover(shard, kinds))  # type: ignore[arg-type,return-value]
 
     async def load_runs(self, shard: int, run_ids: Sequence[str]) -> dict[str, StoredRun]:
         return await self._read(lambda: self._disk.load_runs(shard, run_ids))  # type: ignore
 
-    async def load_queue(self, shard: int, function_id: str, after: ItemRef, limit: int) -> list[ItemRef]:
-        return await self._read(lambda: self._disk.load_queue(shard, function_id, after, limit))  # type: ignore
+    async def load_queue(
+        self, shard: int, function_id: str, part: str, after: ItemRef, limit: int
+    ) -> list[ItemRef]:
+        return await self._read(lambda: self._disk.load_queue(shard, function_id, part, after, limit))  # type: ignore
+
+    async def load_parts(self, shard: int, function_id: str, after: str, limit: int) -> list[str]:
+        return await self._read(lambda: self._disk.load_parts(shard, function_id, after, limit))  # type: ignore
 
     async def find_waits(self, shard: int, lookups: Sequence[WaitLookup], limit: int) -> list[WaitRef]:
         return await self._read(lambda: self._disk.find_waits(shard, lookups, limit))  # type: ignore
 
-    async def find_dedupe(
-        self, shard: int, keys: Sequence[tuple[str, str]], now: int
-    ) -> dict[tuple[str, str], str]:
-        return await self._read(lambda: self._disk.find_dedupe(shard, keys, now))  # type: ignore
+    async def find_keys(self, shard: int, keys: Sequence[KeyRef], now: int) -> dict[KeyRef, bytes]:
+        return await self._read(lambda: self._disk.find_keys(shard, keys, now))  # type: ignore
+
+    async def recent_events(self, shard: int, name: str, since: int, limit: int) -> list[EventRow]:
+        return await self._read(lambda: self._disk.recent_events(shard, name, since, limit))  # type: ignore
 
     async def load_events(self, shard: int, receipts: Sequence[int]) -> dict[int, EventRow]:
         return await self._read(lambda: self._disk.load_events(shard, receipts))  # type: ignore

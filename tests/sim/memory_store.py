@@ -25,15 +25,17 @@ from perdure.errors import EpochLost, StoreError, StoreUnavailable
 from perdure.shard.changes import Changes
 from perdure.shard.rows import (
     AppRow,
-    DedupeRow,
     EventRow,
     FunctionRow,
     HistoryRow,
     ItemRef,
     ItemRow,
+    KeyRef,
+    KeyRow,
     OutboxRow,
     QuarantineRow,
     Recovered,
+    RunEventRow,
     RunRow,
     StepRow,
     StoredRun,
@@ -62,7 +64,8 @@ class Tables:
     steps: dict[str, dict[str, StepRow]] = field(default_factory=dict)
     items: dict[str, dict[int, ItemRow]] = field(default_factory=dict)
     waits: dict[str, dict[int, WaitRow]] = field(default_factory=dict)
-    dedupe: dict[tuple[str, str], DedupeRow] = field(default_factory=dict)
+    keys: dict[KeyRef, KeyRow] = field(default_factory=dict)
+    run_events: set[RunEventRow] = field(default_factory=set)
     history: dict[str, dict[int, HistoryRow]] = field(default_factory=dict)
     outbox: dict[int, OutboxRow] = field(default_factory=dict)
     quarantine: dict[str, QuarantineRow] = field(default_factory=dict)
@@ -86,8 +89,8 @@ class Tables:
             self.steps.setdefault(step.run_id, {}).setdefault(step.step_id, step)
         _put_by_run(self.items, changes.items)
         _put_by_run(self.waits, changes.waits)
-        for key in changes.dedupe:
-            self.dedupe[key.function_id, key.key] = key
+        _put(self.keys, changes.keys)
+        self.run_events.update(changes.run_events)
         for entry in changes.history:
             self.history.setdefault(entry.run_id, {})[entry.n] = entry
         _put(self.outbox, changes.outbox)
@@ -110,15 +113,25 @@ class Tables:
             last_n=max((0, *items, *self.history.get(run_id, ()))),
         )
 
-    def queue(self, function_id: str, after: ItemRef) -> list[ItemRef]:
-        """Queued items of a function, in order."""
+    def queue(self, function_id: str, part: str, after: ItemRef) -> list[ItemRef]:
+        """Items in a queue of a function, in order."""
         refs = (
-            ItemRef(item.due, item.run_id, item.n)
+            ItemRef(item.rank, item.run_id, item.n)
+            for items in self.items.values()
+            for item in items.values()
+            if item.function_id == function_id and item.part == part and not item.in_flight
+        )
+        return sorted(ref for ref in refs if ref > after)
+
+    def parts(self, function_id: str, after: str) -> list[str]:
+        """The queues of a function that hold something, in order."""
+        found = {
+            item.part
             for items in self.items.values()
             for item in items.values()
             if item.function_id == function_id and not item.in_flight
-        )
-        return sorted(ref for ref in refs if ref > after)
+        }
+        return sorted(part for part in found if part > after)
 
     def wait_counts(self) -> list[tuple[str, str, int]]:
         """How many waits there are by event and path."""
@@ -228,8 +241,8 @@ class MemoryStore:
             await self.load_gate(name)
         return answer
 
-    async def recover(self, shard: int) -> Recovered:
-        """What a shard needs to start."""
+    async def recover(self, shard: int, kinds: Sequence[str]) -> Recovered:
+        """What a shard needs to start, with all keys of these kinds."""
         tables = self._reading("recover", shard)
         in_flight = sorted(
             run_id for run_id, items in tables.items.items() if any(item.in_flight for item in items.values())
@@ -241,6 +254,7 @@ class MemoryStore:
             in_flight=in_flight,
             wait_counts=tables.wait_counts(),
             outbox=[row for _, row in sorted(tables.outbox.items())],
+            keys=[row for ref, row in sorted(tables.keys.items()) if ref.kind in kinds],
         )
         return await self._read("recover", recovered)
 
@@ -250,10 +264,17 @@ class MemoryStore:
         found = {run_id: tables.stored_run(run_id) for run_id in run_ids if run_id in tables.runs}
         return await self._read("load_runs", found)
 
-    async def load_queue(self, shard: int, function_id: str, after: ItemRef, limit: int) -> list[ItemRef]:
-        """The first queued items of a function after `after`."""
-        queue = self._reading("load_queue", shard).queue(function_id, after)
+    async def load_queue(
+        self, shard: int, function_id: str, part: str, after: ItemRef, limit: int
+    ) -> list[ItemRef]:
+        """The first items in a queue of a function after `after`."""
+        queue = self._reading("load_queue", shard).queue(function_id, part, after)
         return await self._read("load_queue", queue[:limit])
+
+    async def load_parts(self, shard: int, function_id: str, after: str, limit: int) -> list[str]:
+        """The queues of a function that hold something."""
+        parts = self._reading("load_parts", shard).parts(function_id, after)
+        return await self._read("load_parts", parts[:limit])
 
     async def find_waits(self, shard: int, lookups: Sequence[WaitLookup], limit: int) -> list[WaitRef]:
         """Waits that the lookups find."""
@@ -269,13 +290,19 @@ class MemoryStore:
             found.extend(WaitRef(index, run_id, n) for run_id, n in keys[:limit])
         return await self._read("find_waits", found)
 
-    async def find_dedupe(
-        self, shard: int, keys: Sequence[tuple[str, str]], now: int
-    ) -> dict[tuple[str, str], str]:
-        """Keys that are taken and not expired, with the run that took them."""
-        rows = self._reading("find_dedupe", shard).dedupe
-        found = {key: rows[key].run_id for key in keys if key in rows and rows[key].expires_at > now}
-        return await self._read("find_dedupe", found)
+    async def find_keys(self, shard: int, keys: Sequence[KeyRef], now: int) -> dict[KeyRef, bytes]:
+        """The values of keys that have not expired."""
+        rows = self._reading("find_keys", shard).keys
+        live = (rows[key] for key in keys if key in rows)
+        found = {row.ref: row.value for row in live if row.expires_at == 0 or row.expires_at > now}
+        return await self._read("find_keys", found)
+
+    async def recent_events(self, shard: int, name: str, since: int, limit: int) -> list[EventRow]:
+        """Events of a name received at `since` or later, the newest `limit`, in order of receipt."""
+        events = self._reading("recent_events", shard).events.values()
+        found = [e for e in events if e.name == name and not e.internal and e.received_at >= since]
+        newest = sorted(found, key=lambda event: event.internal_id)[-limit:]
+        return await self._read("recent_events", sorted(newest, key=lambda event: event.receipt))
 
     async def load_events(self, shard: int, receipts: Sequence[int]) -> dict[int, EventRow]:
         """Stored events by receipt."""

@@ -63,11 +63,12 @@ class Schedule:
         fields, self.zone = split_zone(text)
         parts = fields.split()
         if len(parts) not in (5, 6):
-            raise ValueError(_wrong_length(text, fields, len(parts)))
+            raise ValueError(_wrong_length(fields, len(parts)))
         try:
             self._calendar = CronSim(fields, _NAIVE_EPOCH)
-        except CronSimError as error:
-            raise ValueError(f"the schedule {text!r} cannot be read: {error}") from None
+        except (CronSimError, ValueError, AssertionError):
+            # cronsim names the field only, and numbers of thousands of digits are more than it expects.
+            raise ValueError(_fault(parts)) from None
         self.text = text
         self.elapsed = parts[_HOURS_FIELD].startswith("*") or len(self._calendar.hours) == 24
 
@@ -144,16 +145,27 @@ def split_zone(text: str) -> tuple[str, ZoneInfo]:
 
     Raises ValueError for an unknown zone.
     """
-    fields = text.strip()
+    words = text.split(None, 1)
     zone = "UTC"
     for prefix in ("TZ=", "CRON_TZ="):
-        if fields.startswith(prefix):
-            zone, _, fields = fields[len(prefix) :].partition(" ")
-            fields = fields.strip()
+        if words and words[0].startswith(prefix):
+            zone = words.pop(0)[len(prefix) :]
+            break
+    fields = words[0].strip() if len(words) == 1 else text.strip()
+    if zone != "UTC" and not words:
+        fields = ""
+    return WORDS.get(fields.lower(), fields), _zone(zone)
+
+
+def _zone(name: str) -> ZoneInfo:
     try:
-        return WORDS.get(fields.lower(), fields), ZoneInfo(zone)
+        if name.startswith(_NO_PLACES):
+            raise KeyError(name)
+        return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
-        raise ValueError(f"unknown time zone {zone!r} in the schedule {text!r}") from None
+        raise ValueError(
+            f"{name!r} is not a time zone; write one of the tz database, such as TZ=Europe/Paris or TZ=UTC"
+        ) from None
 
 
 @lru_cache(maxsize=CACHE_SIZE)

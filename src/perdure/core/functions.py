@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from perdure.core.expressions import Expression, compile_expression
+from perdure.core.flow.rules import FlowRules
 from perdure.core.retries import max_attempts
 from perdure.core.settings import Settings
 from perdure.errors import ExpressionError
@@ -42,7 +43,7 @@ class Trigger:
 class Function:
     """A function, ready to be matched and called."""
 
-    __slots__ = ("app_id", "archived", "attempts", "config", "id", "name", "slug", "triggers", "url")
+    __slots__ = ("app_id", "archived", "attempts", "config", "id", "name", "rules", "slug", "triggers", "url")
 
     def __init__(
         self, id: str, app_id: str, config: FunctionConfig, settings: Settings, archived: bool = False
@@ -53,6 +54,7 @@ class Function:
         self.name = config.name
         self.config = config
         self.archived = archived
+        self.rules = FlowRules(id, config)
         self.attempts = max_attempts(config.retries, settings)
         self.url = StepUrl.prepare(config.url, config.id)
         self.triggers = [Trigger(t.event, t.expression) for t in config.triggers if t.event]

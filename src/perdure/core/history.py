@@ -123,10 +123,11 @@ class MetadataNote(msgspec.Struct, omit_defaults=True, gc=False):
 
 
 class EndedNote(msgspec.Struct, omit_defaults=True, gc=False):
-    """The run has ended."""
+    """The run has ended. `holder` is the run because of which it was skipped."""
 
     status: str
     reason: str = ""
+    holder: str = ""
 
 
 Note = (

@@ -3,8 +3,9 @@
 A **run** is one execution of a function. What it has finished are its **steps** (in the order in which they
 finished: the stack). What is still to happen to it are its **items**: a call to make, a sleep to end, a
 wait to time out, a request to send for it. A **wait** stands beside the item that times it out, and says
-which event ends it sooner. A live run always has at least one item: that is what makes a stuck run
-impossible.
+which event ends it sooner. A live run always has at least one item that leads on: that is what makes a stuck run
+impossible. Beside these may stand **guards**: a deadline (an item that cancels the run), and waits for
+events that cancel it.
 
 Only the shard changes these objects, and only by applying a `core.plan.Plan`; planning itself reads them.
 """
@@ -14,6 +15,8 @@ from __future__ import annotations
 from enum import StrEnum
 
 import msgspec
+
+from perdure.core.flow.admission import RunFlow
 
 
 class RunStatus(StrEnum):
@@ -45,6 +48,10 @@ class ItemKind(StrEnum):
     """Time out a wait for an event, an invoked function or a signal."""
     REQUEST = "request"
     """Make an HTTP request on behalf of the run (`step.fetch`, `step.ai.infer`)."""
+    DEADLINE = "deadline"
+    """Cancel the run: it has not begun, or not ended, in time. `data` says which, `start` or `finish`."""
+    RULE = "rule"
+    """A rule of a function is due: a schedule, or an event that was held back. Belongs to no run."""
 
 
 FIRST_ITEM = 2
@@ -52,6 +59,21 @@ FIRST_ITEM = 2
 
 CALLING = frozenset((ItemKind.DISCOVERY, ItemKind.STEP))
 """Kinds of items that call the app, and so take a place in the app's gate."""
+
+
+class Part:
+    """The queues of a function. Any other name is a line: calls that need the same places, and wait for them."""
+
+    TIMERS = "t"
+    """What happens at a time: the end of a sleep or a wait, a deadline, a call that is put off, a rule."""
+    CALLS = "c"
+    """Calls that need no places."""
+    REQUESTS = "r"
+    HELD = "h"
+    """First calls of runs that wait until their function is resumed."""
+
+
+STANDARD_PARTS = frozenset((Part.TIMERS, Part.CALLS, Part.REQUESTS, Part.HELD))
 
 
 class Group:
@@ -71,6 +93,8 @@ class WaitKind(StrEnum):
     EVENT = "event"
     INVOKE = "invoke"
     SIGNAL = "signal"
+    CANCEL = "cancel"
+    """It ends the run."""
 
 
 class Step(msgspec.Struct, gc=False):
@@ -91,7 +115,8 @@ class Item(msgspec.Struct):
     `n` numbers what belongs to a run; it never repeats. `attempt` counts from 0. `generation` is the number
     of times that this item was sent to an app: it rises, and is committed, before each call, so that an
     answer to an older call can be told. `recoveries` counts restarts of the server that found the call
-    under way. `group` is one of `Group`; `data` holds what the kind needs (JSON).
+    under way. `group` is one of `Group`; `data` holds what the kind needs (JSON). `part` is the queue that it
+    stands in, `rank` its place there.
     """
 
     n: int
@@ -107,10 +132,13 @@ class Item(msgspec.Struct):
     group: int = Group.NONE
     data: bytes | None = None
     sent_at: int = 0
+    part: str = ""
+    rank: int = 0
 
 
 class Wait(msgspec.Struct, gc=False):
-    """A wait of a run; it shares `n` with the item that times it out.
+    """A wait of a run; it shares `n` with the item that times it out. One that cancels has none, but ends at
+    `until` (ms; 0 for never).
 
     Only events with a receipt above `since` can end it. `path` and `value` are the equality by which it is
     found (`data.userId`, `"7"`), both empty if its expression has none. `expression` is CEL, or None.
@@ -123,6 +151,7 @@ class Wait(msgspec.Struct, gc=False):
     value: str
     expression: str | None
     since: int
+    until: int = 0
 
 
 class Run(msgspec.Struct):
@@ -133,7 +162,9 @@ class Run(msgspec.Struct):
     their bodies. `version` is the request version that the app's SDK pinned, -1 until then; `parallel`
     whether parallel steps were ever planned. `correlation` is set when the run was invoked by a step:
     `<run id>.<step hash>`. `state_bytes` is the size of all memos together. `seq` is the next `n` of an item
-    or history entry. `idle_replies` counts answers in a row that brought nothing new.
+    or history entry. `idle_replies` counts answers in a row that brought nothing new. `flow` is what the run
+    keeps of its admission, None if no rule bears on it. `batch_id` is set for a batch, `cron` is the schedule
+    that started it.
     """
 
     id: str
@@ -151,6 +182,9 @@ class Run(msgspec.Struct):
     correlation: str | None = None
     original_run_id: str | None = None
     output: bytes | None = None
+    flow: RunFlow | None = None
+    batch_id: str | None = None
+    cron: str | None = None
     steps: dict[str, Step] = {}
     items: dict[int, Item] = {}
     waits: dict[int, Wait] = {}

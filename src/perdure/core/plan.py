@@ -72,13 +72,14 @@ class Retry(msgspec.Struct, frozen=True, gc=False):
 class Outcome(msgspec.Struct, frozen=True):
     """How a run ends. `output` is its raw JSON output; `error` the texts that failure events carry.
 
-    No event tells of a `quiet` end.
+    No event tells of a `quiet` end. `reason` says in words why it was cancelled.
     """
 
     status: RunStatus
     output: bytes | None = None
     error: ErrorInfo | None = None
     quiet: bool = False
+    reason: str = ""
 
 
 def failure(error: OpError) -> Outcome:
@@ -148,9 +149,13 @@ class Plan:
             self.busy.add(item.step_id)
 
     def left(self) -> Iterator[Item]:
-        """Items of the run that this plan does not end."""
+        """Items of the run that this plan does not end, and that lead on."""
         ended = self.ended
-        return (item for n, item in self.run.items.items() if n not in ended)
+        return (
+            item
+            for n, item in self.run.items.items()
+            if item.kind is not ItemKind.DEADLINE and n not in ended
+        )
 
     def retry(self, item: Item, due: int, attempt: int) -> None:
         """Try an item again at `due`."""

@@ -153,10 +153,10 @@ def plan_request_retry(run: Run, item: Item, error: bytes, context: Context) -> 
     return plan
 
 
-def plan_cancel(run: Run, now: int, quiet: bool = False) -> Plan:
-    """End a live run as cancelled; `quiet` without the events that tell of it."""
+def plan_cancel(run: Run, now: int, reason: str = "", quiet: bool = False) -> Plan:
+    """End a live run as cancelled, for a `reason` in words; `quiet` without the events that tell of it."""
     plan = Plan(run, now)
-    plan.outcome = Outcome(RunStatus.CANCELLED, quiet=quiet)
+    plan.outcome = Outcome(RunStatus.CANCELLED, quiet=quiet, reason=reason)
     return plan
 
 

@@ -98,5 +98,4 @@ async def queue_size(server: Server, request: Request) -> Response:
         raise RequestError(
             404, f"could not find function with ID: {request.query_params.get('functionId', '')}"
         )
-    queue = server.shard.state.queues.by_function.get(function.id)
-    return JsonResponse({"size": len(queue.heap) if queue is not None else 0})
+    return JsonResponse({"size": server.shard.state.queue_size(function.id)})

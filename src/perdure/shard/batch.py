@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from perdure.core.model import Item, Run, RunStatus, Wait
+from perdure.core.model import Item, ItemKind, Part, Run, RunStatus, Wait
 from perdure.shard.changes import Changes
-from perdure.shard.rows import ItemRow, RunRow, WaitRow
+from perdure.shard.rows import ItemRow, KeyRef, KeyRow, RunRow, WaitRow
 
 if TYPE_CHECKING:
     from perdure.shard.commands import Command
 
 _json = msgspec.json.Encoder()
+
+TIMER_ITEM = 1
+"""`n` of the one item of a timer of a rule."""
 
 
 class Batch:
@@ -63,13 +66,41 @@ class Batch:
         """A wait was added."""
         run.commit = self.number
         self.changes.waits[(run.id, wait.n)] = WaitRow(
-            run.id, wait.n, wait.kind, wait.event, wait.path, wait.value, wait.expression, wait.since
+            run.id,
+            wait.n,
+            wait.kind,
+            wait.event,
+            wait.path,
+            wait.value,
+            wait.expression,
+            wait.since,
+            wait.until,
         )
 
     def drop_wait(self, run: Run, n: int) -> None:
         """A wait is gone."""
         run.commit = self.number
         self.changes.waits[(run.id, n)] = None
+
+    def put_timer(self, timer: str, function_id: str, due: int, now: int) -> None:
+        """A rule of a function is due at `due`."""
+        item = Item(TIMER_ITEM, ItemKind.RULE, "", "", due, now, part=Part.TIMERS, rank=due)
+        self.items[(timer, TIMER_ITEM)] = (function_id, item)
+        self.changes.items.pop((timer, TIMER_ITEM), None)
+
+    def drop_timer(self, timer: str) -> None:
+        """A rule is not due any more."""
+        self.items.pop((timer, TIMER_ITEM), None)
+        self.changes.items[(timer, TIMER_ITEM)] = None
+
+    def put_key(self, ref: KeyRef, value: bytes, expires_at: int) -> None:
+        """Something is remembered under a key."""
+        self.changes.keys[ref] = KeyRow(*ref, value, expires_at)
+        self.payload += len(value)
+
+    def drop_key(self, ref: KeyRef) -> None:
+        """Nothing is remembered under a key any more."""
+        self.changes.keys[ref] = None
 
     def empty(self) -> bool:
         """Whether nothing was decided in it.
@@ -110,6 +141,9 @@ def run_row(run: Run) -> RunRow:
         run.correlation,
         run.original_run_id,
         run.output,
+        None if run.flow is None else run.flow.encode(),
+        run.batch_id,
+        run.cron,
     )
 
 
@@ -130,4 +164,6 @@ def item_row(run_id: str, function_id: str, item: Item) -> ItemRow:
         item.in_flight,
         item.group,
         item.data,
+        item.part,
+        item.rank,
     )

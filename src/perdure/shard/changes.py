@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from perdure.shard.rows import (
     AppRow,
-    DedupeRow,
     EventRow,
     FunctionRow,
     HistoryRow,
     ItemRow,
+    KeyRef,
+    KeyRow,
     OutboxRow,
     QuarantineRow,
+    RunEventRow,
     RunRow,
     StepRow,
     WaitRow,
@@ -26,14 +28,15 @@ class Changes:
 
     __slots__ = (
         "apps",
-        "dedupe",
         "events",
         "functions",
         "history",
         "items",
+        "keys",
         "number",
         "outbox",
         "quarantine",
+        "run_events",
         "runs",
         "steps",
         "waits",
@@ -48,7 +51,8 @@ class Changes:
         self.steps: list[StepRow] = []
         self.items: dict[tuple[str, int], ItemRow | None] = {}
         self.waits: dict[tuple[str, int], WaitRow | None] = {}
-        self.dedupe: list[DedupeRow] = []
+        self.keys: dict[KeyRef, KeyRow | None] = {}
+        self.run_events: list[RunEventRow] = []
         self.history: list[HistoryRow] = []
         self.outbox: dict[int, OutboxRow | None] = {}
         self.quarantine: list[QuarantineRow] = []
@@ -61,7 +65,8 @@ class Changes:
             + len(self.steps)
             + len(self.items)
             + len(self.waits)
-            + len(self.dedupe)
+            + len(self.keys)
+            + len(self.run_events)
             + len(self.history)
             + len(self.outbox)
             + len(self.apps)

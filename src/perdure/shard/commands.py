@@ -10,6 +10,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+import msgspec
+
+from perdure.core.flow.admission import NO_KEYS, Keys, Origin, Pause
 from perdure.core.functions import Function
 from perdure.protocol.calls import CallAnswer, CallFailure
 from perdure.protocol.events import IncomingEvent
@@ -17,7 +20,10 @@ from perdure.protocol.metadata import MetadataRequest
 from perdure.protocol.ops import Op
 from perdure.protocol.registration import Registration
 from perdure.protocol.replies import Reply
-from perdure.shard.rows import AppRow, EventRow
+from perdure.shard.rows import AppRow, EventRow, ItemRef, KeyRef
+
+NO_KEY = KeyRef("", "", "")
+NO_ITEM = ItemRef(0, "", 0)
 
 
 @dataclass(slots=True, eq=False)
@@ -75,11 +81,23 @@ class ReceiveEvents(Command):
         return sum(len(event.body) for event in self.events) + 256
 
 
+class Target(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """The one function that an event is for: invoked by a step (`correlation`), or by its schedule (`cron`)."""
+
+    function_id: str
+    correlation: str | None = None
+    cron: str | None = None
+
+    def encode(self) -> str:
+        """As an outbox row keeps it."""
+        return msgspec.json.encode(self).decode()
+
+
 @dataclass(slots=True, eq=False)
 class ContinueEvent(Command):
     """Go on matching an event that is stored already.
 
-    From its triggers (`stage` 0), or with waits after `after`.
+    From its triggers (`stage` 0), or with waits after `after`; or start its `target` only.
     """
 
     receipt: int = 0
@@ -87,6 +105,7 @@ class ContinueEvent(Command):
     after: tuple[str, str, int] = ("", "", 0)
     event: EventRow | None = None
     match: EventMatch | None = None
+    target: Target | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -94,11 +113,32 @@ class EventMatch:
     """What the store was asked about one event: functions it starts, and waits it may end."""
 
     functions: list[Function] = field(default_factory=list)
-    taken: set[str] = field(default_factory=set)
-    """Ids of functions that have run for it already."""
+    flow_keys: dict[str, Keys] = field(default_factory=dict)
+    """The keys of the rules of those functions that have such, by function."""
+    found: dict[KeyRef, bytes] = field(default_factory=dict)
+    """What stands under these keys, and under those of the event itself."""
     waits: list[tuple[str, int]] = field(default_factory=list)
     more: tuple[str, str, int] | None = None
     """Path, run id and n from where to go on, if not all waits were found."""
+
+
+@dataclass(slots=True, eq=False)
+class FireRule(Command):
+    """A rule of a function is due: events that it held back are to start a run. `ref` is the key of its state.
+
+    The fields after it are what was read: the state, the events, and what stands under the keys of the first.
+    """
+
+    function_id: str = ""
+    ref: KeyRef = NO_KEY
+    timer: str = ""
+    item: ItemRef = NO_ITEM
+    state: bytes | None = None
+    events: list[EventRow] = field(default_factory=list)
+    origin: Origin = Origin.DEBOUNCE
+    keys: Keys = NO_KEYS
+    found: dict[KeyRef, bytes] = field(default_factory=dict)
+    ready: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -250,6 +290,25 @@ class OverrideLimits(Command):
     steps: int | None = None
     state_bytes: int | None = None
     change: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class PauseFunction(Command):
+    """Let a function take no new runs, or take them again (`Pause.NO`). The answer says whether it was found."""
+
+    slug: str = ""
+    pause: Pause = Pause.HOLD
+
+
+@dataclass(slots=True, eq=False)
+class OverrideConfig(Command):
+    """Put a part of a function's configuration in place of the code's; None goes back to the code.
+
+    The answer says whether the function was found. A part that is refused raises `RequestError` 400.
+    """
+
+    slug: str = ""
+    overrides: bytes | None = None
 
 
 @dataclass(slots=True, eq=False)

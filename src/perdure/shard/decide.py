@@ -15,21 +15,27 @@ from functools import partial
 import msgspec
 
 from perdure.core import planning
+from perdure.core.flow.admission import Pause
 from perdure.core.functions import Function
 from perdure.core.history import MetadataNote, encode
-from perdure.core.model import Item, ItemKind, Run
+from perdure.core.model import Item, ItemKind, Part, Run
 from perdure.core.operations import SIGNAL_EVENT, SIGNAL_PATH
 from perdure.core.plan import Context, Plan
 from perdure.core.requests import read_request_answer, request_op
 from perdure.errors import RequestError
 from perdure.protocol.failures import OpError
+from perdure.protocol.function_rules import load_function
 from perdure.protocol.ids import app_uuid, function_uuid
 from perdure.protocol.memos import signal_memo
 from perdure.protocol.op_options import signal_options
+from perdure.protocol.registration import RegistrationError
 from perdure.protocol.replies import OpsReply, read_reply
 from perdure.shard import commands as c
+from perdure.shard.keys import RATE, TAKEN
+from perdure.shard.registered import make_function, overridden
 from perdure.shard.rerunning import create_rerun
 from perdure.shard.rows import AppRow, FunctionRow
+from perdure.shard.scheduling import put_schedules
 from perdure.shard.state import State
 
 
@@ -180,7 +186,9 @@ def cancel_run(state: State, command: c.CancelRun) -> None:
         return
     before = run.status
     if not before.ended:
-        state.apply(planning.plan_cancel(run, state.now, command.quiet))
+        state.apply(
+            planning.plan_cancel(run, state.now, "A person or a program has cancelled it.", command.quiet)
+        )
     answer(state, command, before)
 
 
@@ -269,13 +277,10 @@ def _put_functions(state: State, app_id: str, command: c.RegisterApp) -> None:
     assert registration is not None
     changed: list[Function] = []
     kept: set[str] = set()
-    added: list[str] = []
     for config in registration.functions:
         function_id = function_uuid(registration.app_name, config.id)
         kept.add(function_id)
         known = state.function_rows.get(function_id)
-        if known is None:
-            added.append(function_id)
         row = FunctionRow(
             function_id,
             app_id,
@@ -284,16 +289,22 @@ def _put_functions(state: State, app_id: str, command: c.RegisterApp) -> None:
             config.raw,
             known.created_at if known else state.now,
             None,
+            known.paused if known else "",
+            known.overrides if known else None,
         )
-        function = Function(function_id, app_id, config, state.settings)
         state.put_function(row)
-        changed.append(function)
+        changed.append(make_function(row, config, state.settings))
     for row in list(state.function_rows.values()):
         if row.app_id == app_id and row.id not in kept and row.archived_at is None:
             changed.append(_archive_function(state, row))
-    state.functions.put_all(changed)
-    for function_id in added:
-        state.queue(function_id, fresh=True)
+    _take_in(state, changed)
+
+
+def _take_in(state: State, functions: list[Function]) -> None:
+    """Put functions, new or changed, in force, and their schedules."""
+    state.put_functions(functions)
+    for function in functions:
+        put_schedules(state, function)
 
 
 def _archive_function(state: State, row: FunctionRow) -> Function:
@@ -316,7 +327,7 @@ def archive_app(state: State, app_id: str) -> bool:
         return True
     state.put_app(app._replace(archived_at=state.now))
     rows = [row for row in state.function_rows.values() if row.app_id == app_id and row.archived_at is None]
-    state.functions.put_all([_archive_function(state, row) for row in rows])
+    _take_in(state, [_archive_function(state, row) for row in rows])
     return True
 
 
@@ -352,9 +363,43 @@ def override_limits(state: State, command: c.OverrideLimits) -> None:
     answer(state, command, True)
 
 
+def pause_function(state: State, command: c.PauseFunction) -> None:
+    """Let a function take no new runs, or take them again: then those that were held start, in their order."""
+    function = state.functions.find(command.slug)
+    if function is None:
+        answer(state, command, False)
+        return
+    paused = "" if command.pause is Pause.NO else command.pause.value
+    state.put_function(state.function_rows[function.id]._replace(paused=paused))
+    held = state.queue(function.id, Part.HELD)
+    held.blocked = bool(paused)
+    state.queues.look(held, state.now)
+    answer(state, command, True)
+
+
+def override_config(state: State, command: c.OverrideConfig) -> None:
+    """Put parts of a function's configuration in place of the code's, for what starts from now on."""
+    function = state.functions.find(command.slug)
+    if function is None:
+        answer(state, command, False)
+        return
+    row = state.function_rows[function.id]._replace(overrides=command.overrides)
+    config = load_function(row.config)
+    try:
+        if command.overrides is not None:
+            overridden(config, command.overrides)
+    except RegistrationError as error:
+        refuse(state, command, RequestError(400, str(error)))
+        return
+    state.put_function(row)
+    _take_in(state, [make_function(row, config, state.settings)])
+    answer(state, command, True)
+
+
 def forget_keys(state: State, command: c.ForgetKeys) -> None:
     """Let every function run again for every key, without limits of its own."""
-    state.memory.forget_all_keys()
+    for kind in (TAKEN, RATE):
+        state.memory.keys.forget_kind(kind)
     state.keys_from = state.now + state.settings.dedupe_ms
     state.limits.clear()
     answer(state, command, None)
@@ -366,6 +411,8 @@ SIMPLE: dict[type[c.Command], Callable[[State, c.Command], None]] = {
     c.Rerun: rerun,  # type: ignore[dict-item]
     c.AddMetadata: add_metadata,  # type: ignore[dict-item]
     c.SendSignal: send_signal,  # type: ignore[dict-item]
+    c.PauseFunction: pause_function,  # type: ignore[dict-item]
+    c.OverrideConfig: override_config,  # type: ignore[dict-item]
     c.RegisterApp: register_app,  # type: ignore[dict-item]
     c.PutApp: put_app,  # type: ignore[dict-item]
     c.RemoveApp: remove_app,  # type: ignore[dict-item]

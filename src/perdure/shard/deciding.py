@@ -10,8 +10,15 @@ from __future__ import annotations
 from perdure.core.model import CALLING
 from perdure.errors import RequestError
 from perdure.protocol.replies import read_reply
-from perdure.shard import decide, matching
-from perdure.shard.commands import CallEnded, Command, ContinueEvent, ReceiveEvents, SendSignal
+from perdure.shard import admitting, decide, matching
+from perdure.shard.commands import (
+    CallEnded,
+    Command,
+    ContinueEvent,
+    FireRule,
+    ReceiveEvents,
+    SendSignal,
+)
 from perdure.shard.loads import Loads
 from perdure.shard.state import ApplyFault, State
 
@@ -59,6 +66,8 @@ class Decider:
             decide.answer(self._state, command, None)
         elif isinstance(command, ContinueEvent):
             matching.decide_continued(self._state, command)
+        elif isinstance(command, FireRule):
+            admitting.fire(self._state, command)
         else:
             decide.SIMPLE[type(command)](self._state, command)
 
@@ -70,6 +79,8 @@ class Decider:
             return bool(command.landed or command.matches) or self._loads.prepare_event(command)
         if isinstance(command, ContinueEvent):
             return command.match is not None or self._loads.prepare_event(command)
+        if isinstance(command, FireRule):
+            return self._prepare_rule(command)
         if isinstance(command, SendSignal):
             return command.looked or self._loads.prepare_signals(command, [command.signal])
         run_id = command.run_id
@@ -82,6 +93,17 @@ class Decider:
         if isinstance(command, CallEnded) and command.signals is None:
             return self._prepare_answer(command)
         return True
+
+    def _prepare_rule(self, command: FireRule) -> bool:
+        """Whether what was read of a rule is what stands there now; if not, it is read again."""
+        if command.ready:
+            read = {} if command.state is None else {command.ref: command.state}
+            if self._state.key(command.ref, read) == command.state:
+                return True
+            self._loads.release(command)
+            command.ready = False
+        self._loads.prepare_rule(command)
+        return False
 
     def _give_receipts(self, command: ReceiveEvents) -> None:
         first = self._state.next_receipt

@@ -1,14 +1,12 @@
 """From due items to calls: each function in turn, each app as far as its gate allows.
 
 There is no tick and no poll: an item becomes a call in the same round in which it became due, if there is
-room. An item whose run is not in memory is read first; a call that has no room takes its queue out of the
-line until the gate lets somebody out. A request that has no room steps out of its queue instead: requests can
-take minutes, and the calls behind it go elsewhere.
+room. An item whose run is not in memory is read first; a queue of calls or requests that has no room is taken out of
+the line until its gate lets somebody out. Calls that need places come through `shard.lines`.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 
@@ -23,18 +21,27 @@ from perdure.core.requests import build_request, request_op
 from perdure.protocol.calls import Call
 from perdure.protocol.failures import OpError
 from perdure.protocol.ids import new_ulid
-from perdure.shard.calls import CallBuilder, uses_api
+from perdure.shard.admitting import TIMER, read_timer_id
+from perdure.shard.calls import CallBuilder, job_id, uses_api
+from perdure.shard.commands import FireRule
+from perdure.shard.keys import CRON, THROTTLE
+from perdure.shard.lines import Line, TurnQueue, needs_of
 from perdure.shard.loads import Loads
-from perdure.shard.queues import FunctionQueue
-from perdure.shard.rows import ItemRef
+from perdure.shard.queues import Queue
+from perdure.shard.rows import ItemRef, KeyRef
+from perdure.shard.scheduling import fire_schedule
 from perdure.shard.state import ApplyFault, State
 
 GIVE_UP = 3
 """After so many faults in applying what follows an item, it is left alone; before that, its run is failed."""
-MAX_PARKED = 10_000
-"""Requests that wait outside of their queues for a place; with more, their queues wait."""
 MAX_LOADING = 64
 """Runs of one function that are read at once because their items are due."""
+
+
+_MISSED = {
+    b"start": "Timed out: the run had not begun by the time that `timeouts.start` allows.",
+    b"finish": "Timed out: the run had not ended by the time that `timeouts.finish` allows.",
+}
 
 
 class LiveCall(msgspec.Struct):
@@ -56,9 +63,8 @@ class Dispatcher:
         self._builder = builder
         self._start = start
         self._numbers = 0
-        self._waiting: dict[Gate, list[FunctionQueue]] = {}
-        self._stalled: list[FunctionQueue] = []
-        self._parked: deque[tuple[FunctionQueue, ItemRef]] = deque()
+        self._waiting: dict[Gate, list[Queue]] = {}
+        self._stalled: list[Queue] = []
         self.live: dict[tuple[str, int], LiveCall] = {}
         self.paused = False
         self.faults: dict[ItemRef, int] = {}
@@ -76,24 +82,71 @@ class Dispatcher:
         state = self._state
         now, queues = state.now, state.queues
         self._let_in(now)
-        self._unpark(now)
         queues.wake(now)
+        self._form_lines(now)
         done = 0
         while done < limit:
-            taken = queues.take_turn(now)
-            if taken is None:
+            queue = queues.take_turn(now)
+            if queue is None:
                 break
-            queue, ref = taken
-            self._try(queue, ref, now)
+            if not self._has_room(queue, now):
+                self._block(queue)
+                continue
+            ref = queue.take(now)
+            if ref is not None:
+                self._try(queue, ref, now)
             queues.look(queue, now)
             if queue.wants_window():
                 self._loads.window(queue)
             done += 1
+        self._form_lines(now)
         if self._waiting:
             self._let_in(now)
         return done
 
-    def _try(self, queue: FunctionQueue, ref: ItemRef, now: int) -> None:
+    def _form_lines(self, now: int) -> None:
+        """Put the first of each line in turn, and the functions in line for whom a turn is possible."""
+        state, lines = self._state, self._state.lines
+        if lines.touched:
+            touched, lines.touched = lines.touched, {}
+            for line in touched:
+                self._feed(line)
+        for function_id in lines.settle(now):
+            state.queues.look(state.turn_queue(function_id), now)
+        if lines.throttled:
+            throttled, lines.throttled = lines.throttled, []
+            for counter, schedule in throttled:
+                state.put_key(KeyRef(THROTTLE, "", counter), schedule.encode(), schedule.expires_at())
+
+    def _feed(self, line: Line) -> None:
+        ref = self._state.lines.feed(line)
+        if ref is not None:
+            self._learn(line, ref)
+        if line.wants_window():
+            self._loads.window(line)
+        self._state.lines.close_if_empty(line)
+
+    def _learn(self, line: Line, ref: ItemRef) -> None:
+        """Find out what a line needs, by one of its runs."""
+        run = self._state.memory.get(ref.run_id)
+        if run is None:
+            line.blocked = True
+            self._loads.want_run_for(line, ref)
+            return
+        item = run.items.get(ref.n)
+        if item is not None and item.part == line.part:
+            line.needs = needs_of(run)
+            line.put_back(ref)
+        self._state.lines.touched[line] = None
+
+    def _has_room(self, queue: Queue, now: int) -> bool:
+        """Whether a call or request of the queue may leave; always true where none leaves."""
+        gate = queue.gate
+        if gate is None:
+            return True
+        return not self.paused and gate.has_room(queue.function_id, now, self._others_wait(queue, gate))
+
+    def _try(self, queue: Queue, ref: ItemRef, now: int) -> None:
         """Handle an item. If applying what follows it has failed before, fail its run; if that fails too, let it be."""
         faults = self.faults.get(ref, 0)
         if faults >= GIVE_UP:
@@ -117,12 +170,13 @@ class Dispatcher:
 
     def has_due(self) -> bool:
         """Whether more items can be handled at once."""
-        return bool(self._state.queues.line)
+        return bool(self._state.queues.line or self._state.lines.touched)
 
     def next_time(self) -> int | None:
         """When (ms) there will be something to do next, as far as is known; None if nothing is."""
         gates = () if self.paused else self._waiting
-        times = [self._state.queues.next_time(), *(gate.next_room() for gate in gates)]
+        times = [self._state.queues.next_time(), self._state.lines.turns.next_time()]
+        times += [gate.next_room() for gate in gates]
         return min((time for time in times if time is not None), default=None)
 
     def ended(self, run_id: str, n: int, generation: int) -> None:
@@ -151,20 +205,13 @@ class Dispatcher:
                 else:
                     self._stalled.append(queue)
 
-    def _unpark(self, now: int) -> None:
-        """Make as many of the requests that wait outside of their queues as there are places for."""
-        gate = self._state.request_gate
-        free = 0 if self.paused else gate.hard_limit - len(gate.in_flight)
-        for _ in range(min(free, len(self._parked))):
-            queue, ref = self._parked.popleft()
-            self._try(queue, ref, now)
-
-    def _block(self, queue: FunctionQueue, ref: ItemRef, gate: Gate) -> None:
-        queue.put_back(ref)
+    def _block(self, queue: Queue) -> None:
+        """Take a queue out of the line until its gate has room."""
+        assert queue.gate is not None
         queue.blocked = True
-        self._waiting.setdefault(gate, []).append(queue)
+        self._waiting.setdefault(queue.gate, []).append(queue)
 
-    def _load(self, queue: FunctionQueue, ref: ItemRef) -> None:
+    def _load(self, queue: Queue, ref: ItemRef) -> None:
         if queue.loading >= MAX_LOADING:
             queue.put_back(ref)
             queue.blocked = True
@@ -172,38 +219,56 @@ class Dispatcher:
         else:
             self._loads.want_run_for(queue, ref)
 
-    def _handle(self, queue: FunctionQueue, ref: ItemRef, now: int) -> None:
+    def _handle(self, queue: Queue, ref: ItemRef, now: int) -> None:
         state = self._state
+        if ref.run_id.startswith(TIMER):
+            self._fire(ref)
+            return
         run = state.memory.get(ref.run_id)
         if run is None:
             self._load(queue, ref)
             return
         item = run.items.get(ref.n)
-        if item is None or item.in_flight or item.due != ref.due:
+        if item is None or item.in_flight or item.rank != ref.rank:
+            if isinstance(queue, TurnQueue):
+                state.lines.turns.give_back(job_id(ref.run_id, ref.n))
             return
         if item.kind in CALLING:
-            self._call_app(queue, ref, run, item, now)
+            self._call(queue, ref, run, item, now)
         elif item.kind is ItemKind.REQUEST:
-            self._make_request(queue, ref, run, item, now)
+            self._make_request(queue, run, item, now)
+        elif item.kind is ItemKind.DEADLINE:
+            state.apply(planning.plan_cancel(run, now, _MISSED[item.data or b""]))
         else:
             state.apply(planning.plan_timer(run, item, now, state.settings_for(run)))
 
-    def _call_app(self, queue: FunctionQueue, ref: ItemRef, run: Run, item: Item, now: int) -> None:
-        state, gate = self._state, queue.gate
-        if self.paused or not gate.has_room(run.function_id, now, self._others_wait(queue)):
-            self._block(queue, ref, gate)
+    def _fire(self, ref: ItemRef) -> None:
+        """A rule is due: a schedule at once, what was held back when it has been read."""
+        key = read_timer_id(ref.run_id)
+        if key.kind == CRON:
+            fire_schedule(self._state, key)
+        else:
+            command = FireRule(function_id=key.owner, ref=key, timer=ref.run_id, item=ref)
+            command.faults = self.faults.get(ref, 0)
+            self._state.follow_ups.append(command)
+
+    def _call(self, queue: Queue, ref: ItemRef, run: Run, item: Item, now: int) -> None:
+        state = self._state
+        if queue.gate is None:
+            # It was put off, or held: now it stands where it is called from.
+            state.batch.put_item(run, item)
+            state.enqueue(run, item)
             return
         if not run.memos_resident and not uses_api(run, state.settings):
             self._load(queue, ref)
             return
         function = state.functions.by_id[run.function_id]
-        self._enter(run, item, gate, now)
+        self._enter(run, item, queue.gate, now)
         call = self._build(run, item, function, now)
         self._leave_with_batch(run, item, call)
 
-    def _others_wait(self, queue: FunctionQueue) -> bool:
+    def _others_wait(self, queue: Queue, gate: Gate) -> bool:
         """Whether another function of the same app waits for its turn."""
-        gate = queue.gate
         if not gate.holds_half(queue.function_id):
             return False
         waiting = (*self._waiting.get(gate, ()), *self._state.queues.line)
@@ -216,15 +281,10 @@ class Dispatcher:
             run, item, function, function.attempts, new_ulid(now, entropy(10)), trace, now // 1000
         )
 
-    def _make_request(self, queue: FunctionQueue, ref: ItemRef, run: Run, item: Item, now: int) -> None:
-        state, gate = self._state, self._state.request_gate
-        if self.paused or not gate.has_room(run.function_id, now, False):
-            if self.paused or len(self._parked) >= MAX_PARKED:
-                self._block(queue, ref, gate)
-            else:
-                self._parked.append((queue, ref))
-            return
+    def _make_request(self, queue: Queue, run: Run, item: Item, now: int) -> None:
+        state, gate = self._state, queue.gate
         assert item.data is not None
+        assert gate is not None
         try:
             call = build_request(item.data)
         except OpError as error:
@@ -242,9 +302,7 @@ class Dispatcher:
         item.sent_at = now
         state.batch.put_item(run, item)
         if run.status is RunStatus.QUEUED and item.kind in CALLING:
-            run.status = RunStatus.RUNNING
-            run.started_at = now
-            state.batch.touch_run(run)
+            state.begin(run)
         self._numbers += 1
         gate.enter(self._numbers, run.function_id, now)
         self.live[(run.id, item.n)] = LiveCall(item.generation, self._numbers, gate)

@@ -12,14 +12,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 
+from perdure.core.flow.admission import ask as ask_rules
 from perdure.core.model import Run
 from perdure.core.operations import SIGNAL_EVENT, SIGNAL_PATH
-from perdure.shard.commands import CallEnded, Command, ContinueEvent, EventMatch, ReceiveEvents, SendSignal
-from perdure.shard.matching import WAITS_AT_ONCE, ParsedEvent, Question, ask
+from perdure.shard.admitting import holders, key_refs, origin_of, receipts_of
+from perdure.shard.commands import (
+    CallEnded,
+    Command,
+    ContinueEvent,
+    EventMatch,
+    FireRule,
+    ReceiveEvents,
+    SendSignal,
+)
+from perdure.shard.lines import Line
+from perdure.shard.matching import WAITS_AT_ONCE, ParsedEvent, Question, ask, ask_target
 from perdure.shard.memory import run_from_rows
 from perdure.shard.ports import Store
-from perdure.shard.queues import WINDOW, FunctionQueue
-from perdure.shard.rows import EventRow, ItemRef, WaitLookup, WaitRef
+from perdure.shard.queues import WINDOW, Queue
+from perdure.shard.rows import EventRow, ItemRef, KeyRef, WaitLookup, WaitRef
 from perdure.shard.state import State
 
 
@@ -42,8 +53,10 @@ class Loads:
         self._tasks: dict[asyncio.Task[None], Sequence[Command]] = {}
         self._asking: list[tuple[Command, list[Question]]] = []
         self._signals: list[tuple[Command, list[str]]] = []
+        self._rules: list[FireRule] = []
+        self._last_events: asyncio.Task[None] | None = None
         self._wanted: dict[str, list[Command]] = {}
-        self._refs: dict[str, list[tuple[FunctionQueue, ItemRef]]] = {}
+        self._refs: dict[str, list[tuple[Queue, ItemRef]]] = {}
         self._under_way: set[str] = set()
         self._pins: dict[int, list[str]] = {}
         self._redone: list[ReceiveEvents] = []
@@ -73,16 +86,26 @@ class Loads:
             if command.event is None:
                 self._asking.append((command, []))
                 return False
-            row = command.event
-            question = ask(
-                self._state, row.name, row.id, ParsedEvent(row.body), None, command.after, command.stage == 0
-            )
-            command.match = question.match
-            questions = [question]
-        if any(question.keys or question.lookups for question in questions):
-            self._asking.append((command, questions))
-            return False
-        return True
+            questions = [self._ask(command, command.event)]
+        if self._turn_comes(command) and not any(q.keys or q.lookups for q in questions):
+            return True
+        self._asking.append((command, questions))
+        return False
+
+    def _turn_comes(self, command: ReceiveEvents | ContinueEvent) -> bool:
+        """Whether no event received earlier still waits for the store: events are decided in their order."""
+        if not isinstance(command, ReceiveEvents):
+            return True
+        return not self._asking and (self._last_events is None or self._last_events.done())
+
+    def _ask(self, command: ContinueEvent, row: EventRow) -> Question:
+        state, parsed = self._state, ParsedEvent(row.body)
+        if command.target is not None:
+            question = ask_target(state, parsed, command.target)
+        else:
+            question = ask(state, row.name, row.id, parsed, None, command.after, command.stage == 0)
+        command.match = question.match
+        return question
 
     def prepare_signals(self, command: CallEnded | SendSignal, names: list[str]) -> bool:
         """Find out who waits for these signals. False if the store must be read first."""
@@ -95,6 +118,10 @@ class Loads:
         self._signals.append((command, names))
         return False
 
+    def prepare_rule(self, command: FireRule) -> None:
+        """Read what a rule has held back; the command comes back by itself."""
+        self._rules.append(command)
+
     def want_run(self, run_id: str, command: Command) -> None:
         """Read a run for a command, which comes back when it is there (or known not to exist)."""
         self._wanted.setdefault(run_id, []).append(command)
@@ -103,12 +130,12 @@ class Loads:
         """Whether commands about this run wait for a read."""
         return run_id in self._wanted
 
-    def want_run_for(self, queue: FunctionQueue, ref: ItemRef) -> None:
+    def want_run_for(self, queue: Queue, ref: ItemRef) -> None:
         """Read a run for an item that is due; the reference goes back into its queue then."""
         queue.loading += 1
         self._refs.setdefault(ref.run_id, []).append((queue, ref))
 
-    def window(self, queue: FunctionQueue) -> None:
+    def window(self, queue: Queue) -> None:
         """Read on in a queue."""
         queue.reading = True
         self._start(self._load_window(queue))
@@ -120,10 +147,14 @@ class Loads:
             self._start(self._check_landed(redone), redone)
         if self._asking:
             asking, self._asking = self._asking, []
-            self._start(self._load_matches(asking), [command for command, _ in asking])
+            commands = [command for command, _ in asking]
+            self._last_events = self._start(self._load_matches(asking, self._last_events), commands)
         if self._signals:
             signals, self._signals = self._signals, []
             self._start(self._load_signals(signals), [command for command, _ in signals])
+        if self._rules:
+            rules, self._rules = self._rules, []
+            self._start(self._load_rules(rules), rules)
         wanted = [run_id for run_id in (*self._wanted, *self._refs) if run_id not in self._under_way]
         if wanted:
             self._under_way.update(wanted)
@@ -144,6 +175,7 @@ class Loads:
         """All commands that wait for reads, for a reload."""
         found: list[Command] = [command for command, _ in self._asking]
         found += [command for command, _ in self._signals]
+        found += self._rules
         found += self._redone
         found += self._stranded
         for commands in self._wanted.values():
@@ -161,10 +193,13 @@ class Loads:
 
     # Reading
 
-    def _start(self, work: Coroutine[None, None, None], commands: Sequence[Command] = ()) -> None:
+    def _start(
+        self, work: Coroutine[None, None, None], commands: Sequence[Command] = ()
+    ) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks[task] = commands
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         commands = self._tasks.pop(task, ())
@@ -195,7 +230,9 @@ class Loads:
                 command.receipts = []
         self._give_back(list(commands))
 
-    async def _load_matches(self, asking: list[tuple[Command, list[Question]]]) -> None:
+    async def _load_matches(
+        self, asking: list[tuple[Command, list[Question]]], earlier: asyncio.Task[None] | None
+    ) -> None:
         state, memory = self._state, self._state.memory
         read = memory.begin_read()
         unread = [c.receipt for c, _ in asking if isinstance(c, ContinueEvent) and c.event is None]
@@ -204,13 +241,15 @@ class Loads:
             asking = [(c, questions or self._ask_again(c, rows)) for c, questions in asking]
         keys = [key for _, questions in asking for question in questions for key in question.keys]
         alive = max(state.now, state.keys_from)
-        taken = await self._store.find_dedupe(self._shard, keys, alive) if keys else {}
+        found = await self._store.find_keys(self._shard, keys, alive) if keys else {}
         lookups = [lookup for _, questions in asking for question in questions for lookup in question.lookups]
         refs = await self._store.find_waits(self._shard, lookups, WAITS_AT_ONCE) if lookups else []
-        self._answer(asking, taken, refs)
+        self._answer(asking, found, refs)
         await self._load_missing(
             [run_id for command, _ in asking for run_id in self._pins.get(id(command), ())]
         )
+        if earlier is not None and not earlier.done():
+            await asyncio.wait((earlier,))
         commands = [command for command, _ in asking]
         self._hold(read, commands)
         self._give_back(commands)
@@ -220,16 +259,12 @@ class Loads:
         command.event = row = rows.get(command.receipt)
         if row is None:
             return []
-        question = ask(
-            self._state, row.name, row.id, ParsedEvent(row.body), None, command.after, command.stage == 0
-        )
-        command.match = question.match
-        return [question]
+        return [self._ask(command, row)]
 
     def _answer(
         self,
         asking: list[tuple[Command, list[Question]]],
-        taken: dict[tuple[str, str], str],
+        keys: dict[KeyRef, bytes],
         refs: list[WaitRef],
     ) -> None:
         """Give each question its answers; what memory knows of runs in memory wins over what was read."""
@@ -240,7 +275,7 @@ class Loads:
         for command, questions in asking:
             for question in questions:
                 match = question.match
-                match.taken = {key[0] for key in question.keys if key in taken}
+                match.found = {key: keys[key] for key in question.keys if key in keys}
                 for lookup in question.lookups:
                     page = found.get(at, [])
                     at += 1
@@ -249,6 +284,14 @@ class Loads:
                     self._take_page(match, lookup, page)
                 for run_id, _ in match.waits:
                     self._pin(command, run_id)
+                for run_id in holders(self._newest(match.found, question.keys)):
+                    self._pin(command, run_id)
+            if (
+                isinstance(command, ContinueEvent)
+                and command.target is not None
+                and command.target.correlation
+            ):
+                self._pin(command, command.target.correlation.partition(".")[0])
 
     def _take_page(self, match: EventMatch, lookup: WaitLookup, page: list[WaitRef]) -> None:
         """Join a page of stored waits with those in memory, in their order, and cut it where the next page
@@ -269,6 +312,47 @@ class Loads:
         match.waits += waits
         if more is not None:
             match.more = (lookup.path, *more)
+
+    def _newest(self, found: dict[KeyRef, bytes], keys: Sequence[KeyRef]) -> dict[KeyRef, bytes]:
+        """What stands under keys by what was read and what batches have changed since."""
+        values = {key: self._state.key(key, found) for key in keys}
+        return {key: value for key, value in values.items() if value is not None}
+
+    async def _load_rules(self, commands: list[FireRule]) -> None:
+        """Read what rules have held back: the state, its events, and what stands under their keys."""
+        state, memory, shard = self._state, self._state.memory, self._shard
+        read = memory.begin_read()
+        found = await self._store.find_keys(shard, [command.ref for command in commands], state.now)
+        receipts: dict[int, None] = {}
+        for command in commands:
+            command.state = state.key(command.ref, found)
+            if command.state is not None:
+                receipts.update(dict.fromkeys(receipts_of(command.ref, command.state)))
+        rows = await self._store.load_events(shard, list(receipts)) if receipts else {}
+        asked: list[KeyRef] = []
+        for command in commands:
+            asked += self._ask_rule(command, rows)
+        found = await self._store.find_keys(shard, asked, state.now) if asked else {}
+        for command in commands:
+            refs = key_refs(command.function_id, command.keys)
+            command.found = {ref: found[ref] for ref in refs if ref in found}
+            for run_id in holders(self._newest(command.found, refs)):
+                self._pin(command, run_id)
+            command.ready = True
+        await self._load_missing([run_id for c in commands for run_id in self._pins.get(id(c), ())])
+        self._hold(read, commands)
+        self._give_back(list(commands))
+
+    def _ask_rule(self, command: FireRule, rows: dict[int, EventRow]) -> list[KeyRef]:
+        function = self._state.functions.by_id.get(command.function_id)
+        receipts = () if command.state is None else receipts_of(command.ref, command.state)
+        command.events = [rows[receipt] for receipt in receipts if receipt in rows]
+        command.origin = origin_of(command.ref)
+        if function is None or not command.events:
+            return []
+        body = ParsedEvent(command.events[0].body).value()
+        command.keys = ask_rules(function.rules, body, command.origin, self._state.now)
+        return key_refs(function.id, command.keys)
 
     def _pin(self, command: Command, run_id: str) -> None:
         """Keep a run in memory until the command is decided."""
@@ -310,7 +394,7 @@ class Loads:
         self._give_back(commands)
 
     async def _load_runs(self, run_ids: list[str]) -> None:
-        state, memory = self._state, self._state.memory
+        memory = self._state.memory
         read = memory.begin_read()
         try:
             stored = await self._store.load_runs(self._shard, run_ids)
@@ -324,7 +408,7 @@ class Loads:
                     queue.loading -= 1
                     if run_id in memory.runs:
                         queue.put_back(ref)
-                        state.queues.look(queue, state.now)
+                    self._look(queue)
                 for command in ready:
                     if command.run_id == run_id:
                         self._pin(command, run_id)
@@ -341,14 +425,23 @@ class Loads:
             if all(step.memo is not None or step_id in memos for step_id, step in known.steps.items()):
                 self._state.memory.take_memos(known, memos)
 
-    async def _load_window(self, queue: FunctionQueue) -> None:
+    async def _load_window(self, queue: Queue) -> None:
         state = self._state
         read = state.memory.begin_read()
         snapshot = state.memory.snapshot(read)
         try:
-            refs = await self._store.load_queue(self._shard, queue.function_id, queue.edge, WINDOW)
+            refs = await self._store.load_queue(
+                self._shard, queue.function_id, queue.part, queue.edge, WINDOW
+            )
             queue.take_window(refs, snapshot, WINDOW)
         finally:
             state.memory.end_read(read)
-        state.queues.look(queue, state.now)
+        self._look(queue)
         self._give_back([])
+
+    def _look(self, queue: Queue) -> None:
+        if isinstance(queue, Line):
+            queue.blocked = False
+            self._state.lines.touched[queue] = None
+        else:
+            self._state.queues.look(queue, self._state.now)

@@ -35,7 +35,7 @@ from perdure.errors import EpochLost, RequestError, ShardClosed, StoreUnavailabl
 from perdure.protocol.calls import Call, CallAnswer, CallFailure
 from perdure.shard.batch import Batch
 from perdure.shard.calls import CallBuilder
-from perdure.shard.commands import CallEnded, Checkpoint, Command, ContinueEvent
+from perdure.shard.commands import CallEnded, Checkpoint, Command, ContinueEvent, FireRule
 from perdure.shard.counts import Counts
 from perdure.shard.deciding import Decider
 from perdure.shard.dispatch import Dispatcher
@@ -251,11 +251,11 @@ class Shard:
             if not inbox or self._batch_is_full():
                 break
             self._decider.take(inbox.take())
+        self._dispatcher.turn(TURNS)
         if state.follow_ups:
             follow_ups, state.follow_ups = state.follow_ups, []
             for command in follow_ups:
                 inbox.put(command)
-        self._dispatcher.turn(TURNS)
         self._loads.flush()
         return bool(inbox) or self._dispatcher.has_due()
 
@@ -381,7 +381,7 @@ class Shard:
         self._loads = self._new_loads()
         self._decider = Decider(state, self._loads)
         self._dispatcher = self._dispatcher.successor(state, self._loads)
-        for queue in state.queues.by_function.values():
+        for queue in state.queues.all.values():
             if queue.wants_window():
                 self._loads.window(queue)
         self._committing = None
@@ -448,12 +448,14 @@ class Shard:
     def _fresh(self, commands: list[Command]) -> list[Command]:
         """Each command once, made ready for another decision.
 
-        Those that the shard gave itself come back from the outbox.
+        Those that the shard gave itself come back from the outbox, and from the timers of rules.
         """
         fresh = []
         for command in dict.fromkeys(commands):
             if isinstance(command, ContinueEvent):
                 self._outbox_faults[command.receipt] = command.faults
+            elif isinstance(command, FireRule):
+                self._dispatcher.faults[command.item] = command.faults
             else:
                 command.again()
                 fresh.append(command)

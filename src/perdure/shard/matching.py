@@ -1,7 +1,7 @@
 """What an event meets: functions that it starts, and waits that it ends.
 
-Both take two moments. `prepare` looks at the event and says what must be asked of the store: which
-(function, key) pairs have run already, and which waits stand under the event's name and values. `decide`
+Both take two moments. `ask` looks at the event and says what must be asked of the store: which functions took
+this event already, what their rules remember about it, and which waits stand under its name and values. `decide`
 then acts on the answers, by the state in memory at that time: a wait that is gone is passed over, and so is
 one that began after the event was received.
 
@@ -17,14 +17,18 @@ import logging
 import msgspec
 
 from perdure.core.expressions import compile_expression, equality_value
+from perdure.core.flow.admission import Origin
+from perdure.core.flow.admission import ask as ask_rules
 from perdure.core.functions import Function
 from perdure.core.model import Run, Wait, WaitKind
-from perdure.core.planning import plan_match
+from perdure.core.planning import plan_cancel, plan_match
 from perdure.errors import ExpressionError
 from perdure.protocol.events import IncomingEvent
 from perdure.protocol.memos import data_memo, plain_error_memo
-from perdure.shard.commands import ContinueEvent, EventMatch, ReceiveEvents
-from perdure.shard.rows import EventRow, OutboxRow, WaitLookup
+from perdure.shard.admitting import key_refs, start_function, start_target
+from perdure.shard.commands import ContinueEvent, EventMatch, ReceiveEvents, Target
+from perdure.shard.keys import TAKEN
+from perdure.shard.rows import EventRow, KeyRef, OutboxRow, WaitLookup
 from perdure.shard.state import ApplyFault, State
 
 log = logging.getLogger("perdure.shard")
@@ -37,7 +41,7 @@ class Question(msgspec.Struct):
     """What must be asked of the store about one event."""
 
     match: EventMatch
-    keys: list[tuple[str, str]]
+    keys: list[KeyRef]
     lookups: list[WaitLookup]
 
 
@@ -71,7 +75,7 @@ def ask(
     `after` (path, run id, n) goes on behind an earlier page of waits.
     """
     match = EventMatch()
-    keys: list[tuple[str, str]] = []
+    keys: list[KeyRef] = []
     functions = state.functions
     if target is not None:
         function = functions.find(target)
@@ -80,8 +84,23 @@ def ask(
     elif with_triggers and functions.has_triggers(name):
         body = parsed.value() if functions.needs_body(name) else None
         match.functions = functions.started_by(name, body, state.now)
-        keys = [(function.id, event_id) for function in match.functions]
+        keys = [KeyRef(TAKEN, function.id, event_id) for function in match.functions]
+    for function in match.functions:
+        if function.rules.keyed:
+            flow_keys = ask_rules(function.rules, parsed.value(), Origin.EVENT, state.now)
+            match.flow_keys[function.id] = flow_keys
+            keys += key_refs(function.id, flow_keys)
     return Question(match, keys, _lookups(state, name, parsed, after))
+
+
+def ask_target(state: State, parsed: ParsedEvent, target: Target) -> Question:
+    """What must be asked of the store about an event that is for one function only."""
+    function = state.functions.by_id.get(target.function_id)
+    if function is None:
+        return Question(EventMatch(), [], [])
+    flow_keys = ask_rules(function.rules, parsed.value(), Origin.EVENT, state.now)
+    match = EventMatch([function], {function.id: flow_keys})
+    return Question(match, key_refs(function.id, flow_keys), [])
 
 
 def _lookups(state: State, name: str, parsed: ParsedEvent, after: tuple[str, str, int]) -> list[WaitLookup]:
@@ -119,6 +138,12 @@ def decide_continued(state: State, command: ContinueEvent) -> None:
         state.batch.changes.outbox[command.receipt] = None
         return
     event = IncomingEvent(row.internal_id, row.name, row.id, True, row.ts, row.body)
+    if command.target is not None:
+        for function in match.functions:
+            keys = match.flow_keys.get(function.id)
+            start_target(state, function, (row.receipt, event), command.target, keys, match.found)
+        state.batch.changes.outbox[row.receipt] = None
+        return
     _start_runs(state, match, row.receipt, event, deduplicate=True)
     _end_waits(state, match, row.receipt, row.name, ParsedEvent(row.body), row.internal_id)
     if match.more is not None:
@@ -139,17 +164,18 @@ def _start_runs(
         current: Function | None = state.functions.by_id.get(function.id)
         if current is None or current.archived:
             continue
-        if deduplicate and (function.id in match.taken or state.memory.taken(function.id, event.id)):
+        if deduplicate and state.key(KeyRef(TAKEN, function.id, event.id), match.found) is not None:
             continue
-        run = state.create_run(current, [(receipt, event)])
-        if deduplicate:
-            state.take_key(current, event.id, run)
+        keys = match.flow_keys.get(function.id)
+        run, taken = start_function(state, current, [(receipt, event)], keys, match.found)
+        if deduplicate and taken:
+            state.take_event(current, event.id, run)
 
 
 def _end_waits(
     state: State, match: EventMatch, receipt: int, name: str, parsed: ParsedEvent, internal_id: str
 ) -> None:
-    for run_id, n in match.waits:
+    for run_id, n in [*match.waits, *_armed_since(state, match, name, parsed)]:
         run = state.memory.get(run_id)
         wait = run.waits.get(n) if run is not None else None
         if run is None or wait is None or wait.since >= receipt or wait.event != name:
@@ -167,11 +193,37 @@ def _end_wait(state: State, run: Run, wait: Wait, parsed: ParsedEvent, internal_
     if wait.kind is WaitKind.INVOKE:
         memo, failed = _invoke_memo(parsed.body)
         state.apply(plan_match(run, wait, memo, internal_id, state.now, settings, failed))
-    elif wait.kind is WaitKind.EVENT and _holds(run, wait, parsed, state.now):
+    elif wait.kind is WaitKind.EVENT and holds(run, wait, parsed, state.now):
         state.apply(plan_match(run, wait, parsed.body, internal_id, state.now, settings))
+    elif (
+        wait.kind is WaitKind.CANCEL
+        and _still_cancels(wait, state.now)
+        and holds(run, wait, parsed, state.now)
+    ):
+        state.apply(plan_cancel(run, state.now, f"The event {wait.event} ({internal_id}) cancelled it."))
 
 
-def _holds(run: Run, wait: Wait, parsed: ParsedEvent, now: int) -> bool:
+def _armed_since(state: State, match: EventMatch, name: str, parsed: ParsedEvent) -> list[tuple[str, int]]:
+    """Waits that cancel and were armed after the store was asked, by a run of an event received before this one.
+
+    Those runs are in memory: none that is newer than a read under way leaves it.
+    """
+    found: set[tuple[str, int]] = set()
+    memory = state.memory
+    for path in memory.wait_counts.get(name, ()):
+        value = equality_value(parsed.value(), path) if path else ""
+        if value is not None:
+            found |= memory.waits_in_memory(name, path, value)
+    new = found.difference(match.waits)
+    return sorted(p for p in new if memory.runs[p[0]].waits[p[1]].kind is WaitKind.CANCEL) if new else []
+
+
+def _still_cancels(wait: Wait, now: int) -> bool:
+    return not wait.until or now <= wait.until
+
+
+def holds(run: Run, wait: Wait, parsed: ParsedEvent, now: int) -> bool:
+    """Whether the expression of a wait holds for an event; False if it cannot be computed."""
     if wait.expression is None:
         return True
     trigger = msgspec.json.decode(run.events[0])

@@ -8,8 +8,8 @@ that commit.** Otherwise such a read could bring back what has been consumed, or
 nothing left to correct it. Reads are therefore registered: each holds the number of the last committed
 batch when it began.
 
-The same holds for the keys by which a function is run once only: they stay in memory until every read can
-see them.
+The same holds for what is remembered under keys (`shard.keys`): what a batch has changed of it stays in memory until
+every read can see it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from collections.abc import Iterable
 
 import msgspec
 
+from perdure.core.flow.admission import RunFlow
 from perdure.core.model import Item, ItemKind, Run, RunStatus, Step, Wait, WaitKind
+from perdure.shard.keys import Recent
 from perdure.shard.rows import ItemRow, StoredRun, WaitRow
 
 MAX_RESIDENT_RUNS = 5_000
@@ -27,7 +29,7 @@ MAX_MEMO_BYTES = 64 * 1024 * 1024
 
 
 class Memory:
-    """Runs in memory, an index of their waits, counts of all waits, and keys taken lately."""
+    """Runs in memory, an index of their waits, counts of all waits, and keys that changed lately."""
 
     def __init__(self) -> None:
         self.runs: OrderedDict[str, Run] = OrderedDict()
@@ -37,7 +39,7 @@ class Memory:
         self._waits: dict[tuple[str, str, str], set[tuple[str, int]]] = {}
         self._reads: dict[int, int] = {}
         self._next_read = 0
-        self._taken: dict[tuple[str, str], tuple[str, int]] = {}
+        self.keys = Recent()
         self._pinned: dict[str, int] = {}
 
     # Reads
@@ -188,28 +190,6 @@ class Memory:
             if not found:
                 del self._waits[key]
 
-    # Keys that start no second run
-
-    def take_key(self, function_id: str, key: str, run_id: str, batch: int) -> None:
-        """The function has run for this key."""
-        self._taken[(function_id, key)] = (run_id, batch)
-
-    def taken(self, function_id: str, key: str) -> bool:
-        """Whether the key was taken by a batch that some read may not see."""
-        return (function_id, key) in self._taken
-
-    def forget_all_keys(self) -> None:
-        """Forget all keys, whether or not a read has seen them."""
-        self._taken.clear()
-
-    def forget_keys(self) -> None:
-        """Forget keys that every read from now on will see."""
-        oldest = self.oldest_snapshot()
-        for key, (_, batch) in list(self._taken.items()):
-            if batch > oldest:
-                break
-            del self._taken[key]
-
 
 def memos_size(run: Run) -> int:
     """Bytes of the run's step results that are in memory.
@@ -240,6 +220,9 @@ def run_from_rows(stored: StoredRun) -> Run:
         row.correlation,
         row.original_run_id,
         row.output,
+        None if row.flow is None else RunFlow.decode(row.flow),
+        row.batch_id,
+        row.cron,
         seq=stored.last_n + 1,
     )
     for step in stored.steps:
@@ -267,8 +250,12 @@ def _item(row: ItemRow) -> Item:
         bool(row.in_flight),
         row.grp,
         row.data,
+        part=row.part,
+        rank=row.rank,
     )
 
 
 def _wait(row: WaitRow) -> Wait:
-    return Wait(row.n, WaitKind(row.kind), row.event, row.path, row.value, row.expression, row.since)
+    return Wait(
+        row.n, WaitKind(row.kind), row.event, row.path, row.value, row.expression, row.since, row.until
+    )

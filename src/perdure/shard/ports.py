@@ -12,7 +12,7 @@ from typing import Protocol
 
 from perdure.protocol.calls import Call, CallAnswer, CallFailure
 from perdure.shard.changes import Changes
-from perdure.shard.rows import EventRow, ItemRef, Recovered, StoredRun, WaitLookup, WaitRef
+from perdure.shard.rows import EventRow, ItemRef, KeyRef, Recovered, StoredRun, WaitLookup, WaitRef
 
 
 class Store(Protocol):
@@ -33,33 +33,36 @@ class Store(Protocol):
         could be written. The caller commits one batch of a shard at a time.
         """
 
-    async def recover(self, shard: int) -> Recovered:
-        """What a shard needs to start."""
+    async def recover(self, shard: int, kinds: Sequence[str]) -> Recovered:
+        """What a shard needs to start, with all keys of these kinds."""
 
     async def load_runs(self, shard: int, run_ids: Sequence[str]) -> dict[str, StoredRun]:
         """The runs that exist among `run_ids`, with all that belongs to them."""
 
-    async def load_queue(self, shard: int, function_id: str, after: ItemRef, limit: int) -> list[ItemRef]:
-        """The first items of a function that are not in flight, after `after` in queue order."""
+    async def load_queue(
+        self, shard: int, function_id: str, part: str, after: ItemRef, limit: int
+    ) -> list[ItemRef]:
+        """The first items in a queue of a function that are not in flight, after `after` in queue order."""
+
+    async def load_parts(self, shard: int, function_id: str, after: str, limit: int) -> list[str]:
+        """The queues of a function that hold items not in flight: their names after `after`, in order."""
 
     async def find_waits(self, shard: int, lookups: Sequence[WaitLookup], limit: int) -> list[WaitRef]:
         """Waits that the lookups find, for each lookup in the order of (run id, n), at most `limit` a
         lookup.
         """
 
-    async def find_dedupe(
-        self, shard: int, keys: Sequence[tuple[str, str]], now: int
-    ) -> dict[tuple[str, str], str]:
-        """For those of `keys` (function id, key) that are taken and not expired at `now`.
-
-        The id of the run.
-        """
+    async def find_keys(self, shard: int, keys: Sequence[KeyRef], now: int) -> dict[KeyRef, bytes]:
+        """The values of those of `keys` that exist and have not expired at `now`."""
 
     async def load_events(self, shard: int, receipts: Sequence[int]) -> dict[int, EventRow]:
         """Stored events by receipt."""
 
-    async def close(self) -> None:
-        """Finish what is being written, and let go of the files."""
+    async def recent_events(self, shard: int, name: str, since: int, limit: int) -> list[EventRow]:
+        """Events of a name that were received at `since` (ms) or later and are not the server's own.
+
+        In order of receipt; of more than `limit` the newest by id.
+        """
 
 
 class CallHandle(Protocol):

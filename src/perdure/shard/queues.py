@@ -1,10 +1,10 @@
-"""The queues of items, one for each function, each with a window of itself in memory.
+"""The queues of items, some for each function (`core.model.Part`), each with a window of itself in memory.
 
-A queue is ordered by (due, run id, n). What is due soonest is in memory, as references in a heap; the rest
-is only in the store. `edge` is the border: every stored item at or before it is in the heap, in flight, or
-done; items after it are in the store only. While the whole queue fits, the edge is at the end of time and
-the store is not asked at all. When the heap grows over its bound, the farther half is dropped and the edge
-moves down; when the heap runs low, a window is read and the edge moves up.
+A queue is ordered by (rank, run id, n); the rank is the time at which an item is due, or in a line its place. What
+comes first is in memory, as references in a heap; the rest is only in the store. `edge` is the border: every stored
+item at or before it is in the heap, in flight, or done; items after it are in the store only. While the whole queue
+fits, the edge is at the end of time and the store is not asked at all. When the heap grows over its bound, the farther
+half is dropped and the edge moves down; when the heap runs low, a window is read and the edge moves up.
 
 Two things can go wrong with such a window, and both are answered here:
 
@@ -31,8 +31,8 @@ HEAP_MAX = 4_000
 """More references than this in one queue are cut to half."""
 
 
-class FunctionQueue:
-    """The items of one function that are not in flight."""
+class Queue:
+    """A queue of one function: items that are not in flight. `gate` is None where no calls leave."""
 
     __slots__ = (
         "blocked",
@@ -43,12 +43,14 @@ class FunctionQueue:
         "hot",
         "late",
         "loading",
+        "part",
         "reading",
         "timer",
     )
 
-    def __init__(self, function_id: str, gate: Gate, edge: ItemRef = START) -> None:
+    def __init__(self, function_id: str, part: str, gate: Gate | None, edge: ItemRef = END) -> None:
         self.function_id = function_id
+        self.part = part
         self.gate = gate
         self.edge = edge
         self.heap: list[ItemRef] = []
@@ -56,13 +58,26 @@ class FunctionQueue:
         self.hot = False
         """Whether it stands in the line of queues with something due."""
         self.blocked = False
-        """Whether it waits for room in its gate."""
+        """Whether it waits for room in its gate, or for its function to be resumed."""
         self.reading = False
         """Whether a window is being read."""
         self.loading = 0
         """References taken whose runs are being read."""
         self.timer: int | None = None
         """The time at which the queue is to be looked at next."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing of it is left, here or in the store."""
+        return not (self.heap or self.late or self.reading or self.loading) and self.edge is END
+
+    def has_due(self, now: int) -> bool:
+        """Whether something may be taken now."""
+        return bool(self.heap) and self.heap[0].rank <= now
+
+    def take(self, now: int) -> ItemRef | None:
+        """Take the first reference off, if it is due."""
+        return heapq.heappop(self.heap) if self.heap and self.heap[0].rank <= now else None
 
     def push(self, ref: ItemRef, batch: int) -> bool:
         """Take in an item that a batch has added or moved.
@@ -113,32 +128,34 @@ class FunctionQueue:
 
 
 class Queues:
-    """All queues: which of them have something due, in turn, and when the next one will."""
+    """The queues that are looked at: which of them have something due, in turn, and when the next one will."""
 
     def __init__(self) -> None:
-        self.by_function: dict[str, FunctionQueue] = {}
-        self.line: deque[FunctionQueue] = deque()
-        self._timers: list[tuple[int, str]] = []
+        self.all: dict[tuple[str, str], Queue] = {}
+        self.line: deque[Queue] = deque()
+        self._timers: list[tuple[int, int, Queue]] = []
+        self._seq = 0
 
-    def look(self, queue: FunctionQueue, now: int) -> None:
-        """Put the queue in line if its first item is due, else remember when it will be."""
-        if queue.hot or queue.blocked or not queue.heap:
+    def look(self, queue: Queue, now: int) -> None:
+        """Put the queue in line if something of it is due, else remember when it will be."""
+        if queue.hot or queue.blocked:
             return
-        due = queue.heap[0].due
-        if due <= now:
+        if queue.has_due(now):
             queue.hot = True
             self.line.append(queue)
-        elif queue.timer is None or due < queue.timer:
-            queue.timer = due
-            heapq.heappush(self._timers, (due, queue.function_id))
+        elif queue.heap:
+            due = queue.heap[0].rank
+            if queue.timer is None or due < queue.timer:
+                queue.timer = due
+                self._seq += 1
+                heapq.heappush(self._timers, (due, self._seq, queue))
 
     def wake(self, now: int) -> None:
         """Put the queues in line whose time has come."""
         timers = self._timers
         while timers and timers[0][0] <= now:
-            due, function_id = heapq.heappop(timers)
-            queue = self.by_function.get(function_id)
-            if queue is not None and queue.timer == due:
+            due, _, queue = heapq.heappop(timers)
+            if queue.timer == due:
                 queue.timer = None
                 self.look(queue, now)
 
@@ -146,19 +163,15 @@ class Queues:
         """When the next queue will have something due (ms), or None."""
         return self._timers[0][0] if self._timers else None
 
-    def take_turn(self, now: int) -> tuple[FunctionQueue, ItemRef] | None:
-        """The next queue in line, and its first due reference, which is taken off.
-
-        Call `look` on the queue afterwards.
-        """
+    def take_turn(self, now: int) -> Queue | None:
+        """The next queue in line that has something due. Call `look` on it afterwards."""
         line = self.line
         while line:
             queue = line.popleft()
             queue.hot = False
-            if queue.blocked or not queue.heap:
+            if queue.blocked:
                 continue
-            if queue.heap[0].due > now:
-                self.look(queue, now)
-                continue
-            return queue, heapq.heappop(queue.heap)
+            if queue.has_due(now):
+                return queue
+            self.look(queue, now)
         return None

@@ -14,20 +14,25 @@ from collections.abc import Collection
 
 import msgspec
 
-from perdure.core.functions import Function
-from perdure.core.model import Item, Run
+from perdure.core.flow.admission import RunFlow
+from perdure.core.flow.throttle import ThrottleState
+from perdure.core.model import CALLING, Item, Run
 from perdure.core.plan import Plan, failure
 from perdure.protocol.failures import OpError
 from perdure.protocol.function_rules import load_function
-from perdure.shard.commands import ContinueEvent
+from perdure.shard.commands import ContinueEvent, Target
+from perdure.shard.keys import CRON, KEPT, PLACE, THROTTLE
 from perdure.shard.memory import run_from_rows
 from perdure.shard.ports import Store
-from perdure.shard.rows import FunctionRow, OutboxRow
+from perdure.shard.queues import START
+from perdure.shard.registered import make_function
+from perdure.shard.rows import FunctionRow, KeyRow, OutboxRow
 from perdure.shard.state import State
 
 log = logging.getLogger("perdure.shard")
 
 RUNS_AT_ONCE = 500
+PARTS_AT_ONCE = 1_000
 
 
 async def recover(
@@ -38,10 +43,13 @@ async def recover(
 
     Gives back the commands by which matching of events goes on that was cut off.
     """
-    found = await store.recover(shard)
+    found = await store.recover(shard, KEPT)
     state.next_receipt = found.next_receipt
     state.apps = {row.id: row for row in found.apps}
     _take_functions(state, found.functions)
+    await _take_queues(state, store, shard)
+    for key in found.keys:
+        _take_key(state, key)
     for event, path, count in found.wait_counts:
         state.memory.wait_counts.setdefault(event, {})[path] = count
     again = 0
@@ -51,12 +59,16 @@ async def recover(
             run = run_from_rows(stored)
             state.memory.add(run)
             for item in list(run.items.values()):
-                if item.in_flight and ((run.id, item.n), item.generation) not in kept:
+                if not item.in_flight:
+                    continue
+                if ((run.id, item.n), item.generation) not in kept:
                     _call_again(state, run, item)
                     again += 1
+                elif item.kind in CALLING:
+                    state.lines.hold(run, item)
     if again:
         log.info("%d calls were cut off; they are made again", again)
-    for queue in state.queues.by_function.values():
+    for queue in state.queues.all.values():
         state.queues.look(queue, state.now)
     return [_go_on(row) for row in found.outbox]
 
@@ -64,12 +76,31 @@ async def recover(
 def _take_functions(state: State, rows: list[FunctionRow]) -> None:
     functions = []
     for row in rows:
-        config = load_function(row.config)
-        functions.append(Function(row.id, row.app_id, config, state.settings, row.archived_at is not None))
+        functions.append(make_function(row, load_function(row.config), state.settings))
         state.function_rows[row.id] = row
-    state.functions.put_all(functions)
-    for function in functions:
-        state.queue(function.id)
+    state.put_functions(functions)
+
+
+async def _take_queues(state: State, store: Store, shard: int) -> None:
+    """Make a queue wherever the store has one: all of it is in the store only, for now."""
+    for function_id in state.functions.by_id:
+        after = ""
+        while True:
+            parts = await store.load_parts(shard, function_id, after, PARTS_AT_ONCE)
+            for part in parts:
+                state.queue(function_id, part, START)
+            if len(parts) < PARTS_AT_ONCE:
+                break
+            after = parts[-1]
+
+
+def _take_key(state: State, row: KeyRow) -> None:
+    if row.kind == THROTTLE:
+        state.lines.turns.room.restore_throttle(row.key, ThrottleState.decode(row.value))
+    elif row.kind == PLACE:
+        state.lines.hold_run(row.key, RunFlow.decode(row.value))
+    elif row.kind == CRON:
+        state.schedules.restore(row)
 
 
 def _call_again(state: State, run: Run, item: Item) -> None:
@@ -98,5 +129,7 @@ def _call_again(state: State, run: Run, item: Item) -> None:
 def _go_on(row: OutboxRow) -> ContinueEvent:
     if not row.cursor:
         return ContinueEvent(receipt=row.receipt)
+    if row.cursor.startswith("{"):
+        return ContinueEvent(receipt=row.receipt, target=msgspec.json.decode(row.cursor, type=Target))
     after = msgspec.json.decode(row.cursor, type=tuple[str, str, int])
     return ContinueEvent(receipt=row.receipt, stage=1, after=after)

@@ -27,7 +27,11 @@ class AppRow(NamedTuple):
 
 
 class FunctionRow(NamedTuple):
-    """A function of an app. `config` is its configuration as registered. Key: `id`."""
+    """A function of an app. `config` is its configuration as registered. Key: `id`.
+
+    `paused` says what happens to new runs (`core.flow.admission.Pause`; empty when nothing does). `overrides` are the
+    parts of the configuration that a person has set in place of the code's, as a JSON object.
+    """
 
     id: str
     app_id: str
@@ -36,6 +40,8 @@ class FunctionRow(NamedTuple):
     config: bytes
     created_at: int
     archived_at: int | None
+    paused: str = ""
+    overrides: bytes | None = None
 
 
 class EventRow(NamedTuple):
@@ -55,7 +61,11 @@ class EventRow(NamedTuple):
 
 
 class RunRow(NamedTuple):
-    """A run. `receipts` and `event_ids` are JSON lists; `event_id` is the first of them. Key: `id`."""
+    """A run. `receipts` and `event_ids` are JSON lists; `event_id` is the first of them. Key: `id`.
+
+    `flow` is what it keeps of its admission (`core.flow.admission.RunFlow`), None if no rule applies to it.
+    `batch_id` is set for a batch, `cron` is the schedule that started it.
+    """
 
     id: str
     function_id: str
@@ -72,6 +82,16 @@ class RunRow(NamedTuple):
     correlation: str | None
     original_run_id: str | None
     output: bytes | None
+    flow: bytes | None = None
+    batch_id: str | None = None
+    cron: str | None = None
+
+
+class RunEventRow(NamedTuple):
+    """A further trigger event of a batch: its run is found by it as by the first. Key: `event_id`, `run_id`."""
+
+    event_id: str
+    run_id: str
 
 
 class StepRow(NamedTuple):
@@ -87,9 +107,10 @@ class StepRow(NamedTuple):
 
 
 class ItemRow(NamedTuple):
-    """What is still to happen to a run.
+    """What is still to happen to a run, or, where `run_id` begins with `~`, to a rule of a function.
 
-    `in_flight` is 1 while an app is being called for it. Key: `run_id`, `n`.
+    `in_flight` is 1 while an app is being called for it. `part` is the queue of the function in which it stands,
+    `rank` its place there. Key: `run_id`, `n`.
     """
 
     run_id: str
@@ -106,10 +127,15 @@ class ItemRow(NamedTuple):
     in_flight: int
     grp: int
     data: bytes | None
+    part: str
+    rank: int
 
 
 class WaitRow(NamedTuple):
-    """Which event ends a wait before its item times it out. Key: `run_id`, `n`, as its item."""
+    """Which event ends a wait before its item times it out, or cancels the run until `until` (0 for ever).
+
+    Key: `run_id`, `n`, as its item.
+    """
 
     run_id: str
     n: int
@@ -119,18 +145,33 @@ class WaitRow(NamedTuple):
     value: str
     expression: str | None
     since: int
+    until: int = 0
 
 
-class DedupeRow(NamedTuple):
-    """A function has run for this key.
+class KeyRef(NamedTuple):
+    """The key of a `KeyRow`."""
 
-    Until `expires_at` it starts no other run for it. Key: `function_id`, `key`.
+    kind: str
+    owner: str
+    key: str
+
+
+class KeyRow(NamedTuple):
+    """What is remembered under a key, until `expires_at` (0: until it is removed). Key: the first three columns.
+
+    `kind` says for what (`shard.keys`), `owner` is the function, or empty.
     """
 
-    function_id: str
+    kind: str
+    owner: str
     key: str
-    run_id: str
+    value: bytes
     expires_at: int
+
+    @property
+    def ref(self) -> KeyRef:
+        """Its key."""
+        return KeyRef(self.kind, self.owner, self.key)
 
 
 class HistoryRow(NamedTuple):
@@ -161,9 +202,9 @@ class QuarantineRow(NamedTuple):
 
 
 class ItemRef(NamedTuple):
-    """Where an item stands in its function's queue: the order is that of this tuple."""
+    """Where an item stands in a queue of its function: the order is that of this tuple."""
 
-    due: int
+    rank: int
     run_id: str
     n: int
 
@@ -204,7 +245,8 @@ class Recovered(NamedTuple):
     """What a shard needs to start: everything else is read when it is needed.
 
     `wait_counts` are (event, path, number of waits). `in_flight` are the runs that an app was being called
-    for. `outbox` are the events not matched to the end. `next_receipt` is above every receipt in the store.
+    for. `outbox` are the events not matched to the end. `keys` are those of the kinds that the shard named.
+    `next_receipt` is above every receipt in the store.
     """
 
     next_receipt: int
@@ -213,3 +255,4 @@ class Recovered(NamedTuple):
     in_flight: list[str]
     wait_counts: list[tuple[str, str, int]]
     outbox: list[OutboxRow]
+    keys: list[KeyRow]

@@ -8,37 +8,57 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
 from perdure.core import history
+from perdure.core.expressions import compile_expression, equalities
+from perdure.core.flow import timeouts
+from perdure.core.flow.admission import Pause, RunFlow
 from perdure.core.functions import Function, Functions
-from perdure.core.model import Item, ItemKind, Run, RunStatus, Step, Wait
+from perdure.core.model import (
+    CALLING,
+    STANDARD_PARTS,
+    Item,
+    ItemKind,
+    Part,
+    Run,
+    RunStatus,
+    Step,
+    Wait,
+    WaitKind,
+)
 from perdure.core.operations import CORRELATION_PATH
 from perdure.core.pacing import Gate
 from perdure.core.plan import Invocation, NewItem, Outcome, Plan
 from perdure.core.planning import plan_crash
 from perdure.core.settings import Settings
+from perdure.errors import ExpressionError
 from perdure.protocol import lifecycle
 from perdure.protocol.events import IncomingEvent, internal_event
+from perdure.protocol.functions import Cancel
 from perdure.protocol.ids import new_ulid
-from perdure.shard.batch import Batch
-from perdure.shard.commands import Command, ContinueEvent
+from perdure.shard.batch import TIMER_ITEM, Batch
+from perdure.shard.commands import Command, ContinueEvent, Target
+from perdure.shard.keys import PLACE, SINGLETON, TAKEN
+from perdure.shard.lines import Line, Lines, TurnQueue, line_name, needs_of
 from perdure.shard.memory import Memory
 from perdure.shard.ports import Entropy
-from perdure.shard.queues import END, START, FunctionQueue, Queues
+from perdure.shard.queues import END, Queue, Queues
 from perdure.shard.rows import (
     AppRow,
-    DedupeRow,
     EventRow,
     FunctionRow,
     HistoryRow,
     ItemRef,
+    KeyRef,
     OutboxRow,
     QuarantineRow,
+    RunEventRow,
     StepRow,
 )
+from perdure.shard.schedules import Schedules
 
 log = logging.getLogger("perdure.shard")
 
@@ -49,6 +69,33 @@ Otherwise a failure handler that fails would start itself.
 """
 REQUEST_PLACES = 100
 """Requests made for runs at once."""
+
+
+TriggerEvent = tuple[int, IncomingEvent]
+"""An event and its receipt."""
+
+
+class Beginning(msgspec.Struct, frozen=True, gc=False):
+    """How a run comes to be.
+
+    `correlation` names the step that invoked it. `flow` and `deadline` come from its admission. `held` says that it
+    waits until the function is resumed. `cancellations` are armed, for events received after `since` (0: after its
+    first event). `skipped` is (reason, holder) of a run that is only written down.
+    """
+
+    correlation: str | None = None
+    flow: RunFlow | None = None
+    deadline: int | None = None
+    held: bool = False
+    cancellations: tuple[Cancel, ...] = ()
+    since: int = 0
+    batch_id: str | None = None
+    cron: str | None = None
+    original_run_id: str | None = None
+    skipped: tuple[str, str] | None = None
+
+
+ORDINARY = Beginning()
 
 
 class ApplyFault(Exception):
@@ -65,7 +112,9 @@ class State:
         self.next_receipt = 1
         self.memory = Memory()
         self.queues = Queues()
+        self.lines = Lines(self.queues)
         self.functions = Functions()
+        self.schedules = Schedules()
         self.apps: dict[str, AppRow] = {}
         self.function_rows: dict[str, FunctionRow] = {}
         self.gates: dict[str, Gate] = {}
@@ -73,7 +122,7 @@ class State:
         self.batch = Batch(1)
         self.follow_ups: list[Command] = []
         """Commands that the shard gives itself, to be decided after those under way."""
-        self._late: set[FunctionQueue] = set()
+        self._late: set[Queue] = set()
         self.limits: dict[str, dict[str, int]] = {}
         """Limits of steps and state set for single functions, by slug (a help for tests; not stored)."""
         self.keys_from = 0
@@ -83,7 +132,7 @@ class State:
         """A batch is on disk: let go of what every read from now on will see, and of runs that have ended."""
         memory = self.memory
         memory.forget_ended(touched)
-        memory.forget_keys()
+        memory.keys.forget(memory.oldest_snapshot())
         memory.shrink()
         if self._late:
             oldest = memory.oldest_snapshot()
@@ -91,6 +140,8 @@ class State:
                 queue.forget_late(oldest)
                 if not queue.late:
                     self._late.discard(queue)
+                    if isinstance(queue, Line):
+                        self.lines.touched[queue] = None
 
     def quarantine(self, command: str, run_id: str | None, error: Exception) -> None:
         """Put a command that could not be decided aside, with its traceback.
@@ -115,17 +166,47 @@ class State:
             gate = self.gates[app_id] = Gate()
         return gate
 
-    def queue(self, function_id: str, fresh: bool = False) -> FunctionQueue:
-        """The queue of a function. `fresh` says that the store holds nothing of it."""
-        queue = self.queues.by_function.get(function_id)
+    def queue(self, function_id: str, part: str, edge: ItemRef = END) -> Queue:
+        """A queue of a function, made if it does not exist: `edge` says from where on it is in the store only."""
+        queue = self.queues.all.get((function_id, part))
         if queue is None:
-            gate = self.gate(self.functions.by_id[function_id].app_id)
-            queue = FunctionQueue(function_id, gate, END if fresh else START)
-            self.queues.by_function[function_id] = queue
+            if part not in STANDARD_PARTS:
+                return self.lines.line(function_id, part, edge)
+            gate = None
+            if part == Part.CALLS:
+                gate = self.gate(self.functions.by_id[function_id].app_id)
+            elif part == Part.REQUESTS:
+                gate = self.request_gate
+            queue = self.queues.all[function_id, part] = Queue(function_id, part, gate, edge)
+            queue.blocked = part == Part.HELD and self.pause_of(function_id) is not Pause.NO
         return queue
 
+    def turn_queue(self, function_id: str) -> Queue:
+        """The calls of a function whose turn it is."""
+        queue = self.queues.all.get((function_id, ""))
+        if queue is None:
+            gate = self.gate(self.functions.by_id[function_id].app_id)
+            queue = self.queues.all[function_id, ""] = TurnQueue(function_id, gate, self.lines)
+        return queue
+
+    def queue_size(self, function_id: str) -> int:
+        """How many items of a function wait in memory (a help for tests)."""
+        queues = [queue for (owner, _), queue in self.queues.all.items() if owner == function_id]
+        return sum(len(queue.heap) for queue in queues) + self.lines.waiting(function_id)
+
+    def pause_of(self, function_id: str) -> Pause:
+        """What a function does with new runs."""
+        row = self.function_rows.get(function_id)
+        return Pause(row.paused) if row is not None and row.paused else Pause.NO
+
+    def put_functions(self, functions: list[Function]) -> None:
+        """Take in functions, new or changed, and put their limits in force."""
+        self.functions.put_all(functions)
+        for function in functions:
+            self.lines.turns.set_limits(function.id, function.rules.limits)
+
     def put_function(self, row: FunctionRow) -> None:
-        """Take in a function; `functions` itself is updated by the caller, for all at once."""
+        """Take in a function's row; see `put_functions` for the function itself."""
         self.function_rows[row.id] = row
         self.batch.changes.functions[row.id] = row
 
@@ -146,12 +227,10 @@ class State:
 
     # Runs
 
-    def create_run(
-        self, function: Function, events: list[tuple[int, IncomingEvent]], correlation: str | None = None
-    ) -> Run:
+    def create_run(self, function: Function, events: list[TriggerEvent], how: Beginning = ORDINARY) -> Run:
         """Create a run of `function` for its trigger events (receipt, event).
 
-        It starts at once, or when the first event's time comes.
+        It starts when it is due: at once, or when the first event's time comes.
         """
         now = self.now
         first = events[0][1]
@@ -164,25 +243,115 @@ class State:
             [event.body for _, event in events],
             first.name,
             now,
-            correlation=correlation,
+            correlation=how.correlation,
+            original_run_id=how.original_run_id,
+            flow=how.flow,
+            batch_id=how.batch_id,
+            cron=how.cron,
         )
         self.memory.add(run)
         self.batch.touch_run(run)
-        invoked_by = correlation or ""
-        self._note(
-            run, "queued", history.encode(history.QueuedNote(first.internal_id, first.name, invoked_by))
-        )
-        self.add_item(run, NewItem(ItemKind.DISCOVERY, "", "", max(now, first.ts), data=b"0"))
+        for _, event in events[1:]:
+            self.batch.changes.run_events.append(RunEventRow(event.internal_id, run.id))
+        note = history.QueuedNote(first.internal_id, first.name, how.correlation or "")
+        self._note(run, "queued", history.encode(note))
+        if how.skipped is not None:
+            self._skip(run, *how.skipped)
+            return run
+        due = now if how.batch_id else max(now, first.ts)
+        self.add_item(run, NewItem(ItemKind.DISCOVERY, "", "", due, data=b"0"), held=how.held)
+        if how.deadline is not None:
+            self.add_item(run, NewItem(ItemKind.DEADLINE, "", "", how.deadline, data=b"start"))
+        if how.cancellations:
+            self._arm(run, how.cancellations, how.since or run.receipts[0])
+        if run.flow is not None and run.flow.singleton is not None:
+            self.put_key(KeyRef(SINGLETON, function.id, run.flow.singleton.id), run.id.encode())
         return run
 
-    def take_key(self, function: Function, key: str, run: Run) -> None:
-        """Remember that the function has run for this key."""
-        self.memory.take_key(function.id, key, run.id, self.batch.number)
-        expires = self.now + self.settings.dedupe_ms
-        self.batch.changes.dedupe.append(DedupeRow(function.id, key, run.id, expires))
+    def _skip(self, run: Run, reason: str, holder: str) -> None:
+        """The run is written down and never executes."""
+        run.status, run.started_at, run.ended_at = RunStatus.SKIPPED, self.now, self.now
+        note = history.EndedNote(run.status.value, reason, holder)
+        self._note(run, "ended", history.encode(note))
+        self.batch.ended.append(run.status)
 
-    def add_item(self, run: Run, new: NewItem) -> Item:
-        """Add an item to a run, its wait, and the run that it invokes."""
+    def _arm(self, run: Run, cancellations: tuple[Cancel, ...], since: int) -> None:
+        """Let later events cancel the run. One whose condition cannot be read never does."""
+        event: dict[str, object] | None = None
+        for cancel in cancellations:
+            path = value = ""
+            if cancel.condition:
+                try:
+                    expression = compile_expression(cancel.condition)
+                except ExpressionError:
+                    continue
+                if event is None:
+                    event = msgspec.json.decode(run.events[0], type=dict[str, object])
+                found = equalities(expression, event)
+                path, value = (found.path, found.value) if found is not None else ("", "")
+            until = cancel.until_ms or (self.now + cancel.timeout_ms if cancel.timeout_ms is not None else 0)
+            n = run.seq
+            run.seq = n + 1
+            wait = Wait(n, WaitKind.CANCEL, cancel.event, path, value, cancel.condition, since, until)
+            self.memory.add_wait(run, wait)
+            self.batch.put_wait(run, wait)
+
+    def begin(self, run: Run) -> None:
+        """The first call of a run leaves: it has begun, and its places are its own until it ends."""
+        run.status, run.started_at = RunStatus.RUNNING, self.now
+        self.batch.touch_run(run)
+        for item in [item for item in run.items.values() if item.kind is ItemKind.DEADLINE]:
+            self.drop_item(run, item.n)
+        function = self.functions.by_id[run.function_id]
+        deadline = timeouts.finish_deadline(function.rules.timeouts, self.now)
+        if deadline is not None:
+            self.add_item(run, NewItem(ItemKind.DEADLINE, "", "", deadline, data=b"finish"))
+        if run.flow is not None and run.flow.runs:
+            self.put_key(KeyRef(PLACE, function.id, run.id), run.flow.encode())
+
+    # Keys
+
+    def key(self, ref: KeyRef, found: Mapping[KeyRef, bytes]) -> bytes | None:
+        """What stands under a key now, given what was read."""
+        return self.memory.keys.value(ref, found)
+
+    def put_key(self, ref: KeyRef, value: bytes, expires_at: int = 0) -> None:
+        """Remember a value under a key."""
+        self.memory.keys.put(ref, value, self.batch.number)
+        self.batch.put_key(ref, value, expires_at)
+
+    def drop_key(self, ref: KeyRef) -> None:
+        """Remember nothing under a key any more."""
+        self.memory.keys.put(ref, None, self.batch.number)
+        self.batch.drop_key(ref)
+
+    def take_event(self, function: Function, event_id: str, run: Run | None) -> None:
+        """Remember that the function took this event: delivered again, it starts no other run."""
+        value = b"" if run is None else run.id.encode()
+        self.put_key(KeyRef(TAKEN, function.id, event_id), value, self.now + self.settings.dedupe_ms)
+
+    # Timers of rules
+
+    def set_timer(self, timer: str, function_id: str, due: int) -> None:
+        """A rule of a function is to be looked at at `due` (ms)."""
+        self.batch.put_timer(timer, function_id, due, self.now)
+        self._push(self.queue(function_id, Part.TIMERS), ItemRef(due, timer, TIMER_ITEM))
+
+    def drop_timer(self, timer: str) -> None:
+        """A rule need not be looked at any more."""
+        self.batch.drop_timer(timer)
+
+    def _push(self, queue: Queue, ref: ItemRef) -> None:
+        if queue.push(ref, self.batch.number):
+            self.queues.look(queue, self.now)
+        if queue.late:
+            self._late.add(queue)
+
+    def add_item(self, run: Run, new: NewItem, held: bool = False) -> Item:
+        """Add an item to a run, its wait, and the run that it invokes.
+
+        A call that is `held` waits until its function is resumed.
+        """
         n = run.seq
         run.seq = n + 1
         due = new.due
@@ -191,7 +360,7 @@ class State:
         )
         run.items[n] = item
         self.batch.put_item(run, item)
-        self.enqueue(run, item)
+        self.enqueue(run, item, held)
         wait = new.wait
         if wait is not None:
             kept = Wait(
@@ -203,18 +372,37 @@ class State:
             self._invoke(run, item, new.invocation)
         return item
 
-    def enqueue(self, run: Run, item: Item) -> None:
-        """Put an item that is not in flight into its queue."""
-        queue = self.queue(run.function_id)
-        if queue.push(ItemRef(item.due, run.id, item.n), self.batch.number):
-            self.queues.look(queue, self.now)
-        if queue.late:
-            self._late.add(queue)
+    def enqueue(self, run: Run, item: Item, held: bool = False) -> None:
+        """Put an item that is not in flight into its queue.
+
+        A call that needs places is put in line when it is due.
+        """
+        item.rank = item.due
+        if held:
+            item.part = Part.HELD
+        elif item.kind is ItemKind.REQUEST:
+            item.part = Part.REQUESTS
+        elif item.kind not in CALLING:
+            item.part = Part.TIMERS
+        elif run.flow is None or (needs := needs_of(run)) is None:
+            item.part = Part.CALLS
+        elif item.due > self.now:
+            item.part = Part.TIMERS
+        else:
+            item.part, item.rank = line_name(needs), run.flow.order
+            line = self.lines.push(run, item, needs, self.batch.number)
+            if line.late:
+                self._late.add(line)
+            return
+        self._push(self.queue(run.function_id, item.part), ItemRef(item.rank, run.id, item.n))
 
     def drop_item(self, run: Run, n: int) -> None:
         """Remove an item and its wait."""
-        if run.items.pop(n, None) is not None:
+        item = run.items.pop(n, None)
+        if item is not None:
             self.batch.drop_item(run, n)
+            if run.flow is not None and item.kind in CALLING:
+                self.lines.leave(run, item)
         if self.memory.drop_wait(run, n):
             self.batch.drop_wait(run, n)
 
@@ -245,9 +433,26 @@ class State:
             v=invocation.v,
         )
         receipt = self.store_event(event, internal=True)
-        run = self.create_run(function, [(receipt, event)], correlation)
-        note = history.InvokedNote(item.n, item.step_id, internal_id, run.id)
+        if function.rules.plain and self.pause_of(function.id) is Pause.NO:
+            run = self.create_run(function, [(receipt, event)], Beginning(correlation))
+            self.note_invoked(parent, item, internal_id, run)
+        else:
+            self.start_later(receipt, Target(function.id, correlation))
+
+    def note_invoked(self, parent: Run, item: Item, event_id: str, run: Run) -> None:
+        """Write down which run a step has started."""
+        note = history.InvokedNote(item.n, item.step_id, event_id, run.id)
         self._note(parent, "invoked", history.encode(note))
+        parent.commit = self.batch.number
+
+    def start_later(self, receipt: int, target: Target) -> None:
+        """Let one function meet the event that was stored last, once what its rules remember has been read.
+
+        A crash in between loses nothing: the outbox row is in the commit of the event.
+        """
+        self.batch.changes.outbox[receipt] = OutboxRow(receipt, target.encode())
+        row = self.batch.changes.events[-1]
+        self.follow_ups.append(ContinueEvent(receipt=receipt, event=row, target=target))
 
     # Events
 
@@ -329,6 +534,8 @@ class State:
             return
         for retry in plan.retried:
             item = run.items[retry.n]
+            if run.flow is not None and item.kind in CALLING:
+                self.lines.leave(run, item)
             item.due, item.attempt, item.queued_at, item.in_flight = retry.due, retry.attempt, self.now, False
             batch.put_item(run, item)
             self.enqueue(run, item)
@@ -362,18 +569,30 @@ class State:
         self.batch.payload += size
 
     def _end(self, run: Run, outcome: Outcome) -> None:
-        for n in list(run.items):
+        for n in [*run.items, *run.waits]:
             self.drop_item(run, n)
+        if run.flow is not None:
+            self._leave(run, run.flow)
         run.status = outcome.status
         run.ended_at = self.now
         run.output = outcome.output
         self.batch.touch_run(run)
         self.batch.payload += len(outcome.output or b"")
-        note = history.EndedNote(outcome.status.value, outcome.error.message if outcome.error else "")
+        reason = outcome.error.message if outcome.error else outcome.reason
+        note = history.EndedNote(outcome.status.value, reason)
         self._note(run, "ended", history.encode(note))
         self.batch.ended.append(outcome.status)
         if run.event_name not in QUIET_EVENTS and not outcome.quiet:
             self._emit_end(run, outcome)
+
+    def _leave(self, run: Run, flow: RunFlow) -> None:
+        """The run gives back what it holds for its life."""
+        if flow.runs:
+            self.lines.turns.give_back(run.id)
+            if run.started_at is not None:
+                self.drop_key(KeyRef(PLACE, run.function_id, run.id))
+        if flow.singleton is not None:
+            self.drop_key(KeyRef(SINGLETON, run.function_id, flow.singleton.id))
 
     def _emit_end(self, run: Run, outcome: Outcome) -> None:
         function = self.functions.by_id[run.function_id]

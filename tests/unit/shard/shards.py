@@ -72,7 +72,7 @@ def a_state(*functions: Function, seed: int = 1, settings: Settings = SETTINGS) 
         state.function_rows[function.id] = FunctionRow(
             function.id, APP, function.slug, function.name, function.config.raw, START_MS, None
         )
-        state.queue(function.id, fresh=True)
+        state.put_functions([function])
     return state
 
 

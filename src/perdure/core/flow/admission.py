@@ -97,7 +97,8 @@ class RunFlow(Stored, frozen=True):
 
     `order` is its place in line (ms; the smallest first) and that of all its calls, so that runs which began
     first end first; `start_at` when it is due. `singleton` is the key that it holds. `problems` are keys that
-    could not be computed, in words, to be shown on the run.
+    could not be computed, in words, to be shown on the run. `ranked` tells that its place in line was computed from
+    its event, so that its calls stand in line even if they need nothing.
     """
 
     order: int
@@ -107,6 +108,7 @@ class RunFlow(Stored, frozen=True):
     throttle: Need | None = None
     singleton: Key | None = None
     problems: tuple[str, ...] = ()
+    ranked: bool = False
 
     def first_call(self, function_id: str, run: str, item: str) -> Ticket:
         """The ticket of the call that begins the run."""
@@ -117,9 +119,11 @@ class RunFlow(Stored, frozen=True):
         return Ticket(function_id, run, item, self.order, self.steps)
 
     @property
-    def waits(self) -> bool:
-        """Whether the run's calls need turns at all."""
-        return bool(self.steps or self.runs or self.throttle)
+    def matters(self) -> bool:
+        """Whether there is anything in it that a run must keep."""
+        return bool(
+            self.steps or self.runs or self.throttle or self.singleton or self.problems or self.ranked
+        )
 
 
 class Drop(msgspec.Struct, frozen=True, gc=False):
@@ -243,7 +247,7 @@ def _flow(rules: FlowRules, keys: Keys, event: Mapping[str, object], start_at: i
     needs: RunNeeds = rules.concurrency.needs(event, now)
     throttle, problem = rules.throttle_need(event, now)
     problems = (*keys.problems, *needs.problems, *(() if problem is None else (problem,)))
-    return RunFlow(order, start_at, needs.steps, needs.runs, throttle, keys.singleton, problems)
+    return RunFlow(order, start_at, needs.steps, needs.runs, throttle, keys.singleton, problems, rules.ranked)
 
 
 def _problems(*keys: Key | None) -> tuple[str, ...]:

@@ -18,7 +18,9 @@ class FlowRules:
     """The rules of one function.
 
     `limits` are what `Turns.set_limits` takes: the numbers of places and the throttle, by the names that needs
-    carry. Keys of rules that the function does not have are never asked for.
+    carry. Keys of rules that the function does not have are never asked for. `keyed` tells that there are some;
+    `plain` that nothing bears on a run of the function, so that it needs no admission; `ranked` that priority orders
+    its runs.
     """
 
     __slots__ = (
@@ -32,8 +34,11 @@ class FlowRules:
         "debounce",
         "debounce_key",
         "function_id",
+        "keyed",
         "limits",
+        "plain",
         "priority",
+        "ranked",
         "rate_key",
         "rate_limit",
         "singleton",
@@ -64,6 +69,11 @@ class FlowRules:
         self.limits: dict[str, int | Throttle] = {**self.concurrency.limits}
         if config.throttle is not None:
             self.limits[self._throttle_name] = config.throttle
+        self.ranked = config.priority is not None
+        keyed = (config.batch, config.rate_limit, config.debounce, config.singleton)
+        self.keyed = any(rule is not None for rule in keyed)
+        timed = config.timeouts.start_ms is not None or config.timeouts.finish_ms is not None
+        self.plain = not (self.keyed or self.limits or self.ranked or timed or config.cancel)
 
     def throttle_need(self, event: Mapping[str, object], now: int) -> tuple[Need | None, str | None]:
         """The schedule that a start of this event must keep, and what is wrong with its key."""

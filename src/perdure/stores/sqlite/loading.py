@@ -17,6 +17,8 @@ from perdure.shard.rows import (
     FunctionRow,
     ItemRef,
     ItemRow,
+    KeyRef,
+    KeyRow,
     OutboxRow,
     Recovered,
     RunRow,
@@ -57,13 +59,21 @@ ITEMS = Search(_select("items", ItemRow), ("run_id",), " ORDER BY run_id, n")
 WAITS = Search(_select("waits", WaitRow), ("run_id",), " ORDER BY run_id, n")
 LAST_HISTORY = Search("SELECT run_id, max(n) FROM history WHERE shard=?1", ("run_id",), " GROUP BY run_id")
 EVENTS = Search(_select("events", EventRow), ("receipt",))
-DEDUPE = Search(
-    "SELECT function_id, key, run_id FROM dedupe WHERE shard=?1 AND expires_at>?2", ("function_id", "key")
+KEYS = Search(
+    "SELECT kind, owner, key, value FROM keys WHERE shard=?1 AND (expires_at=0 OR expires_at>?2)",
+    ("kind", "owner", "key"),
 )
 
 QUEUE = (
-    "SELECT due,run_id,n FROM items WHERE shard=?1 AND function_id=?2 AND in_flight=0"
-    " AND (due,run_id,n)>(?3,?4,?5) ORDER BY due,run_id,n LIMIT ?6"
+    "SELECT rank,run_id,n FROM items WHERE shard=?1 AND function_id=?2 AND part=?3 AND in_flight=0"
+    " AND (rank,run_id,n)>(?4,?5,?6) ORDER BY rank,run_id,n LIMIT ?7"
+)
+NEXT_PART = (
+    "SELECT part FROM items WHERE shard=?1 AND function_id=?2 AND part>?3 AND in_flight=0 ORDER BY part LIMIT 1"
+)
+RECENT_EVENTS = (
+    f"SELECT {','.join(EventRow._fields)} FROM events WHERE name=?1 AND internal=0 AND received_at>=?2"
+    " ORDER BY internal_id DESC LIMIT ?3"
 )
 FIND_WAITS = (
     "SELECT run_id,n FROM waits WHERE shard=?1 AND event=?2 AND path=?3 AND value=?4 AND (run_id,n)>(?5,?6)"
@@ -73,6 +83,7 @@ FIND_WAITS = (
 ALL_APPS = _select("apps", AppRow)
 ALL_FUNCTIONS = _select("functions", FunctionRow)
 ALL_OUTBOX = _select("outbox", OutboxRow)
+ALL_KEYS = f"{_select('keys', KeyRow)} AND kind=?2"
 IN_FLIGHT = "SELECT DISTINCT run_id FROM items WHERE shard=?1 AND in_flight=1"
 WAIT_COUNTS = "SELECT event,path,count(*) FROM waits WHERE shard=?1 GROUP BY event,path"
 LAST_RECEIPT = "SELECT max(receipt) FROM events WHERE shard=?1"
@@ -81,15 +92,18 @@ it."""
 
 SINGLE = (
     QUEUE,
+    NEXT_PART,
+    RECENT_EVENTS,
     FIND_WAITS,
     ALL_APPS,
     ALL_FUNCTIONS,
     ALL_OUTBOX,
+    ALL_KEYS,
     IN_FLIGHT,
     WAIT_COUNTS,
     LAST_RECEIPT,
 )
-BY_KEYS = (RUNS, STEPS, ITEMS, WAITS, LAST_HISTORY, EVENTS, DEDUPE)
+BY_KEYS = (RUNS, STEPS, ITEMS, WAITS, LAST_HISTORY, EVENTS, KEYS)
 
 
 class Loader:
@@ -123,7 +137,7 @@ class Loader:
             yield from self._connection.execute(text(search, size, len(fixed) + 1), (*fixed, *padded))
             at += len(part)
 
-    def recover(self, shard: int) -> Recovered:
+    def recover(self, shard: int, kinds: Sequence[str]) -> Recovered:
         """What a shard needs to start."""
         execute, key = self._connection.execute, (shard,)
         with self._snapshot():
@@ -134,6 +148,7 @@ class Loader:
                 in_flight=[run_id for (run_id,) in execute(IN_FLIGHT, key)],
                 wait_counts=list(execute(WAIT_COUNTS, key)),
                 outbox=[OutboxRow._make(row) for row in execute(ALL_OUTBOX, key)],
+                keys=[KeyRow._make(row) for kind in kinds for row in execute(ALL_KEYS, (shard, kind))],
             )
 
     def load_runs(self, shard: int, run_ids: Sequence[str]) -> dict[str, StoredRun]:
@@ -171,10 +186,28 @@ class Loader:
         """Stored events by receipt."""
         return self._events(shard, receipts)
 
-    def load_queue(self, shard: int, function_id: str, after: ItemRef, limit: int) -> list[ItemRef]:
-        """The first queued items of a function after `after`."""
-        rows = self._connection.execute(QUEUE, (shard, function_id, *after, limit))
+    def load_queue(
+        self, shard: int, function_id: str, part: str, after: ItemRef, limit: int
+    ) -> list[ItemRef]:
+        """The first items in a queue of a function after `after`."""
+        rows = self._connection.execute(QUEUE, (shard, function_id, part, *after, limit))
         return list(map(ItemRef._make, rows))
+
+    def load_parts(self, shard: int, function_id: str, after: str, limit: int) -> list[str]:
+        """The queues of a function, by name: one search for each, however long it is."""
+        parts: list[str] = []
+        with self._snapshot():
+            while len(parts) < limit:
+                found = self._connection.execute(NEXT_PART, (shard, function_id, after)).get
+                if found is None:
+                    break
+                parts.append(after := found)
+        return parts
+
+    def recent_events(self, name: str, since: int, limit: int) -> list[EventRow]:
+        """Events of a name received at `since` or later, the newest `limit`, in order of receipt."""
+        rows = map(EventRow._make, self._connection.execute(RECENT_EVENTS, (name, since, limit)))
+        return sorted(rows, key=lambda event: event.receipt)
 
     def find_waits(self, shard: int, lookups: Sequence[WaitLookup], limit: int) -> list[WaitRef]:
         """Waits that the lookups find."""
@@ -187,11 +220,6 @@ class Loader:
                 found.extend(WaitRef(index, run_id, n) for run_id, n in rows)
         return found
 
-    def find_dedupe(
-        self, shard: int, keys: Sequence[tuple[str, str]], now: int
-    ) -> dict[tuple[str, str], str]:
-        """Keys that are taken and not expired, with the run that took them."""
-        return {
-            (function_id, key): run_id
-            for function_id, key, run_id in self._search(DEDUPE, (shard, now), keys)
-        }
+    def find_keys(self, shard: int, keys: Sequence[KeyRef], now: int) -> dict[KeyRef, bytes]:
+        """The values of keys that have not expired."""
+        return {KeyRef(*row[:3]): row[3] for row in self._search(KEYS, (shard, now), keys)}

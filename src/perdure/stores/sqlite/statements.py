@@ -39,12 +39,13 @@ RUNS = Table("runs", rows.RunRow._fields, 1, "update", frozenset(("function_id",
 STEPS = Table("steps", rows.StepRow._fields, 2, "keep")
 ITEMS = Table("items", rows.ItemRow._fields, 2, "update")
 WAITS = Table("waits", rows.WaitRow._fields, 2, "update")
-DEDUPE = Table("dedupe", rows.DedupeRow._fields, 2, "update")
+KEYS = Table("keys", rows.KeyRow._fields, 3, "update")
+RUN_EVENTS = Table("run_events", rows.RunEventRow._fields, 2, "keep")
 HISTORY = Table("history", rows.HistoryRow._fields, 2, "fail")
 OUTBOX = Table("outbox", rows.OutboxRow._fields, 1, "update")
 QUARANTINE = Table("quarantine", rows.QuarantineRow._fields, 1, "update")
 
-TABLES = (APPS, FUNCTIONS, EVENTS, RUNS, STEPS, ITEMS, WAITS, DEDUPE, HISTORY, OUTBOX, QUARANTINE)
+TABLES = (APPS, FUNCTIONS, EVENTS, RUNS, STEPS, ITEMS, WAITS, KEYS, RUN_EVENTS, HISTORY, OUTBOX, QUARANTINE)
 
 
 @cache

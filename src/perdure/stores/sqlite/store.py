@@ -28,7 +28,7 @@ import apsw
 
 from perdure.errors import StoreUnavailable
 from perdure.shard.changes import Changes
-from perdure.shard.rows import EventRow, ItemRef, Recovered, StoredRun, WaitLookup, WaitRef
+from perdure.shard.rows import EventRow, ItemRef, KeyRef, Recovered, StoredRun, WaitLookup, WaitRef
 from perdure.stores.sqlite.checkpointing import Checkpointer
 from perdure.stores.sqlite.committing import CommitThread
 from perdure.stores.sqlite.connections import connect_reader, connect_writer, explain
@@ -141,16 +141,16 @@ class SqliteStore:
         except apsw.Error as error:
             raise explain(error, self.path) from error
 
-    async def recover(self, shard: int) -> Recovered:
-        """What a shard needs to start."""
+    async def recover(self, shard: int, kinds: Sequence[str]) -> Recovered:
+        """What a shard needs to start, with all keys of these kinds."""
         self._check_open()
-        return await asyncio.to_thread(self._recover, shard)
+        return await asyncio.to_thread(self._recover, shard, kinds)
 
-    def _recover(self, shard: int) -> Recovered:
+    def _recover(self, shard: int, kinds: Sequence[str]) -> Recovered:
         try:
             loader = Loader(connect_reader(self.path))
             try:
-                return loader.recover(shard)
+                return loader.recover(shard, kinds)
             finally:
                 loader.close()
         except apsw.Error as error:
@@ -173,9 +173,19 @@ class SqliteStore:
             loaded.update(self._load(partial(self._loader.load_runs, shard, part)))
         return loaded
 
-    async def load_queue(self, shard: int, function_id: str, after: ItemRef, limit: int) -> list[ItemRef]:
-        """The first items of a function that are not in flight, after `after` in queue order."""
-        return self._load(lambda: self._loader.load_queue(shard, function_id, after, limit))
+    async def load_queue(
+        self, shard: int, function_id: str, part: str, after: ItemRef, limit: int
+    ) -> list[ItemRef]:
+        """The first items in a queue of a function that are not in flight, after `after` in queue order."""
+        return self._load(lambda: self._loader.load_queue(shard, function_id, part, after, limit))
+
+    async def load_parts(self, shard: int, function_id: str, after: str, limit: int) -> list[str]:
+        """The queues of a function that hold items not in flight: their names after `after`, in order."""
+        return self._load(lambda: self._loader.load_parts(shard, function_id, after, limit))
+
+    async def recent_events(self, shard: int, name: str, since: int, limit: int) -> list[EventRow]:
+        """Events of a name received at `since` (ms) or later, the newest `limit`, in order of receipt."""
+        return self._load(lambda: self._loader.recent_events(name, since, limit))
 
     async def find_waits(self, shard: int, lookups: Sequence[WaitLookup], limit: int) -> list[WaitRef]:
         """Waits that the lookups find, for each lookup in the order of (run id, n), at most `limit` a
@@ -188,13 +198,15 @@ class SqliteStore:
             found += [WaitRef(ref.lookup + at, ref.run_id, ref.n) for ref in refs] if at else refs
         return found
 
-    async def find_dedupe(
-        self, shard: int, keys: Sequence[tuple[str, str]], now: int
-    ) -> dict[tuple[str, str], str]:
-        """For those of `keys` (function id, key) that are taken and not expired at `now`: the id of the
-        run."""
+    async def find_keys(self, shard: int, keys: Sequence[KeyRef], now: int) -> dict[KeyRef, bytes]:
+        """The values of those of `keys` that exist and have not expired at `now`."""
         self._writer.now = max(self._writer.now, now)
-        return self._load(lambda: self._loader.find_dedupe(shard, keys, now))
+        found: dict[KeyRef, bytes] = {}
+        for at in range(0, len(keys), PART):
+            if at:
+                await asyncio.sleep(0)
+            found.update(self._load(partial(self._loader.find_keys, shard, keys[at : at + PART], now)))
+        return found
 
     async def load_events(self, shard: int, receipts: Sequence[int]) -> dict[int, EventRow]:
         """Stored events by receipt."""
@@ -223,4 +235,5 @@ def _payload(changes: Changes) -> int:
     size += sum([len(entry.body) for entry in changes.history])
     size += sum([len(run.output or b"") for run in changes.runs.values()])
     size += sum([len(item.data or b"") for item in changes.items.values() if item is not None])
+    size += sum([len(key.value) for key in changes.keys.values() if key is not None])
     return size

@@ -14,16 +14,16 @@ from perdure.stores.sqlite import statements
 from perdure.stores.sqlite.statements import Table
 
 SWEEP_AFTER = 64
-"""Dedupe rows written between two sweeps of expired ones."""
+"""Keys written between two sweeps of expired ones."""
 
 SWEEP_ROWS = 256
-"""Dedupe rows that a sweep looks at: four for each written, so the expired stay a fraction of the living."""
+"""Keys that a sweep looks at: four for each written, so the expired stay a fraction of the living."""
 
 EPOCH = "SELECT epoch FROM shards WHERE shard=?1"
 
 SWEEP = (
-    "SELECT function_id,key,expires_at FROM dedupe WHERE shard=?1 AND (function_id,key)>(?2,?3)"
-    " ORDER BY function_id,key LIMIT ?4"
+    "SELECT kind,owner,key,expires_at FROM keys WHERE shard=?1 AND (kind,owner,key)>(?2,?3,?4)"
+    " ORDER BY kind,owner,key LIMIT ?5"
 )
 
 
@@ -36,10 +36,10 @@ class BatchWriter:
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
         self._execute = connection.cursor().execute
-        self._dedupe_written = 0
-        self._swept: dict[int, tuple[str, str]] = {}
+        self._keys_written = 0
+        self._swept: dict[int, tuple[str, str, str]] = {}
         self.now = 0
-        """The latest time, in ms, that anybody asked about; dedupe rows that expired before it may go."""
+        """The latest time, in ms, that anybody asked about; keys that expired before it may go."""
 
     def claim(self, shard: int, owner: str) -> int:
         """Raise the epoch of the shard and give it back."""
@@ -97,11 +97,13 @@ class BatchWriter:
             self._put(statements.WAITS, shard, changes.waits)
         if changes.history:
             self._insert(statements.HISTORY, shard, changes.history)
-        if changes.dedupe:
-            self._insert(statements.DEDUPE, shard, changes.dedupe)
-            self._dedupe_written += len(changes.dedupe)
-            if self._dedupe_written >= SWEEP_AFTER:
-                self._dedupe_written = 0
+        if changes.run_events:
+            self._insert(statements.RUN_EVENTS, shard, changes.run_events)
+        if changes.keys:
+            self._put(statements.KEYS, shard, changes.keys)
+            self._keys_written += len(changes.keys)
+            if self._keys_written >= SWEEP_AFTER:
+                self._keys_written = 0
                 self._sweep(shard)
         if changes.outbox:
             self._put(statements.OUTBOX, shard, {(receipt,): row for receipt, row in changes.outbox.items()})
@@ -113,11 +115,11 @@ class BatchWriter:
             self._insert(statements.QUARANTINE, shard, changes.quarantine)
 
     def _sweep(self, shard: int) -> None:
-        """Remove expired ones among the next dedupe rows, going round the table in the order of its key."""
-        after = self._swept.get(shard, ("", ""))
+        """Remove expired ones among the next keys, going round the table in the order of its key."""
+        after = self._swept.get(shard, ("", "", ""))
         seen: list[Any] = self._execute(SWEEP, (shard, *after, SWEEP_ROWS)).fetchall()
-        self._swept[shard] = seen[-1][:2] if len(seen) == SWEEP_ROWS else ("", "")
-        self._delete(statements.DEDUPE, shard, [row[:2] for row in seen if row[2] <= self.now])
+        self._swept[shard] = seen[-1][:3] if len(seen) == SWEEP_ROWS else ("", "", "")
+        self._delete(statements.KEYS, shard, [row[:3] for row in seen if 0 < row[3] <= self.now])
 
     def _put(self, table: Table, shard: int, rows: Mapping[Any, tuple[Any, ...] | None]) -> None:
         kept = [row for row in rows.values() if row is not None]

@@ -1,0 +1,221 @@
+"""Lines: calls that wait for places, and how they come to their turns.
+
+Calls that need the same places (`core.flow.turns`) form a line: a queue of their function in the order of their rank,
+of which a window is in memory like that of any other queue. Of each line only the first few stand in `Turns`, as
+tickets; the next one follows when one has been served. So a line of a million costs as much as one of ten, and a
+short line is served beside a long one as though that were not there.
+
+What has been given a turn holds its places from that moment, in `Turns.room`. It gives them back when its call has
+ended, or when it turns out that there is nothing to call any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from perdure.core.flow.admission import RunFlow
+from perdure.core.flow.concurrency import Need
+from perdure.core.flow.keys import digest
+from perdure.core.flow.throttle import ThrottleState
+from perdure.core.flow.turns import Turns
+from perdure.core.flow.waiting import Ticket
+from perdure.core.model import Item, Run
+from perdure.core.pacing import Gate
+from perdure.shard.calls import job_id
+from perdure.shard.queues import END, START, Queue, Queues
+from perdure.shard.rows import ItemRef
+
+TICKETS = 16
+"""So many of a line stand in `Turns` at once."""
+MAX_TICKETS = 4 * TICKETS
+"""More than `TICKETS` up to here only where one that comes later goes before them."""
+
+
+class Line(Queue):
+    """A line: its window, and the tickets of it that wait for their turn."""
+
+    __slots__ = ("fed", "gone", "last", "needs")
+
+    def __init__(self, function_id: str, part: str, edge: ItemRef) -> None:
+        super().__init__(function_id, part, None, edge)
+        self.fed: dict[str, ItemRef] = {}
+        self.gone: set[str] = set()
+        """Names of items of the window that have ended meanwhile."""
+        self.last = START
+        """The last in order that became a ticket."""
+        self.needs: Needs | None = None
+        """None until a run of it has been seen."""
+
+    def has_due(self, now: int) -> bool:  # noqa: ARG002
+        """Never: it is not looked at in turn, but through `Turns`."""
+        return False
+
+
+class Needs(msgspec.Struct, frozen=True, gc=False):
+    """What the calls of one line need."""
+
+    steps: tuple[Need, ...] = ()
+    runs: tuple[Need, ...] = ()
+    throttle: Need | None = None
+
+
+class TurnQueue(Queue):
+    """The calls of a function whose turn it is. `heap` are those that have it, and whose run had to be read."""
+
+    __slots__ = ("lines",)
+
+    def __init__(self, function_id: str, gate: Gate, lines: Lines) -> None:
+        super().__init__(function_id, "", gate, END)
+        self.lines = lines
+
+    def has_due(self, now: int) -> bool:  # noqa: ARG002
+        """Whether it is worth asking: a turn may still find no room."""
+        return bool(self.heap) or self.lines.turns.can_turn(self.function_id)
+
+    def take(self, now: int) -> ItemRef | None:
+        """The next call, its places taken; None if none has room."""
+        return self.heap.pop() if self.heap else self.lines.grant(self.function_id, now)
+
+
+def _has_place(line: Line) -> bool:
+    """Whether the first of the line becomes a ticket: there are few, or it comes before one of them."""
+    fed = len(line.fed)
+    return fed < TICKETS or (fed < MAX_TICKETS and line.heap[0] < line.last)
+
+
+def needs_of(run: Run) -> Needs | None:
+    """What the next call of a run needs; None if it need not stand in line."""
+    flow = run.flow
+    if flow is None:
+        return None
+    if run.started_at is not None:
+        return Needs(flow.steps) if flow.steps or flow.ranked else None
+    if flow.steps or flow.runs or flow.throttle or flow.ranked:
+        return Needs(flow.steps, flow.runs, flow.throttle)
+    return None
+
+
+def line_name(needs: Needs) -> str:
+    """The part of the calls that need this."""
+    names = [need.counter + "\0" + need.limit for need in (*needs.steps, *needs.runs)]
+    if needs.throttle is not None:
+        names.append(needs.throttle.counter + "\0" + needs.throttle.limit)
+    return "line:" + digest("\0".join(names))
+
+
+class Lines:
+    """All lines of a shard, and who has a ticket."""
+
+    def __init__(self, queues: Queues) -> None:
+        self.turns = Turns()
+        self.touched: dict[Line, None] = {}
+        """Lines that may have somebody to put in turn."""
+        self.throttled: list[tuple[str, ThrottleState]] = []
+        """Schedules that grants have changed and that are to be stored with them."""
+        self._queues = queues
+        self._tickets: dict[str, tuple[Line, Ticket]] = {}
+
+    def line(self, function_id: str, part: str, edge: ItemRef = END) -> Line:
+        """The line of this name, made if it does not exist."""
+        line = self._queues.all.get((function_id, part))
+        if line is None:
+            line = self._queues.all[function_id, part] = Line(function_id, part, edge)
+        assert isinstance(line, Line)
+        return line
+
+    def push(self, run: Run, item: Item, needs: Needs, batch: int) -> Line:
+        """Put a call in its line."""
+        line = self.line(run.function_id, item.part)
+        line.needs = needs
+        name = job_id(run.id, item.n)
+        line.gone.discard(name)
+        line.push(ItemRef(item.rank, run.id, item.n), batch)
+        self.touched[line] = None
+        return line
+
+    def leave(self, run: Run, item: Item) -> None:
+        """A call has ended, or will never be made: its places are free, its place in line is gone."""
+        name = job_id(run.id, item.n)
+        found = self._tickets.pop(name, None)
+        if found is not None:
+            line, ticket = found
+            del line.fed[name]
+            self.turns.withdraw(ticket)
+            self.touched[line] = None
+            return
+        self.turns.give_back(name)
+        waiting = self._queues.all.get((run.function_id, item.part))
+        if isinstance(waiting, Line) and not item.in_flight and (item.rank, run.id, item.n) <= waiting.edge:
+            waiting.gone.add(name)
+            self.touched[waiting] = None
+
+    def hold(self, run: Run, item: Item) -> None:
+        """Count the places of a call that is under way already."""
+        if run.flow is not None:
+            self.turns.hold(job_id(run.id, item.n), run.flow.steps)
+
+    def hold_run(self, run_id: str, flow: RunFlow) -> None:
+        """Count the places of a run that has begun."""
+        self.turns.hold(run_id, flow.runs)
+
+    def grant(self, function_id: str, now: int) -> ItemRef | None:
+        """The next call of a function whose turn it is; its places are taken."""
+        grant = self.turns.next(now, function_id)
+        if grant is None:
+            return None
+        line, _ = self._tickets.pop(grant.item)
+        ref = line.fed.pop(grant.item)
+        self.touched[line] = None
+        if grant.throttle is not None:
+            self.throttled.append(grant.throttle)
+        return ref
+
+    def feed(self, line: Line) -> ItemRef | None:
+        """Put the first of a line in turn. Gives back a reference, taken off, whose run must be read first."""
+        if line.blocked:
+            return None
+        while line.heap and _has_place(line):
+            ref = line.heap[0]
+            name = job_id(ref.run_id, ref.n)
+            if name in line.gone or name in line.fed:
+                line.gone.discard(name)
+                Queue.take(line, ref.rank)
+                continue
+            if line.needs is None:
+                return Queue.take(line, ref.rank)
+            Queue.take(line, ref.rank)
+            self._admit(line, ref, name, line.needs)
+        if not line.heap:
+            line.gone.clear()
+        return None
+
+    def _admit(self, line: Line, ref: ItemRef, name: str, needs: Needs) -> None:
+        ticket = Ticket(line.function_id, ref.run_id, name, ref.rank, needs.steps, needs.runs, needs.throttle)
+        line.fed[name] = ref
+        line.last = ref if len(line.fed) == 1 else max(line.last, ref)
+        self._tickets[name] = (line, ticket)
+        self.turns.wait(ticket)
+
+    def close_if_empty(self, line: Line) -> None:
+        """Forget a line in which nobody stands."""
+        if line.empty and not line.fed and not line.blocked:
+            self._queues.all.pop((line.function_id, line.part), None)
+
+    def settle(self, now: int) -> Iterable[str]:
+        """Let what has become free be used; gives back the functions that have a turn because of it."""
+        turns = self.turns
+        if len(turns) or turns.next_time() is not None:
+            turns.next(now, "")
+        woken, turns.woken = turns.woken, []
+        return woken
+
+    def waiting(self, function_id: str) -> int:
+        """How many calls of a function have a ticket."""
+        return sum(1 for line, _ in self._tickets.values() if line.function_id == function_id)
+
+    def ticket(self, run_id: str, n: int) -> Ticket | None:
+        """The ticket of a call, if it has one."""
+        found = self._tickets.get(job_id(run_id, n))
+        return None if found is None else found[1]
