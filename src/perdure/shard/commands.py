@@ -20,6 +20,7 @@ from perdure.protocol.metadata import MetadataRequest
 from perdure.protocol.ops import Op
 from perdure.protocol.registration import Registration
 from perdure.protocol.replies import Reply
+from perdure.shard.job import Job
 from perdure.shard.rows import AppRow, EventRow, ItemRef, KeyRef
 
 NO_KEY = KeyRef("", "", "")
@@ -205,6 +206,14 @@ class Rerun(Command):
     """Run a run again from its events. The answer is the new run's id, or None if the old one is unknown."""
 
     run: str = ""
+    flow_keys: dict[str, Keys] = field(default_factory=dict)
+    """The keys of the function's rules, by run; and what was read under them."""
+    found: dict[KeyRef, bytes] = field(default_factory=dict)
+    asked: bool = False
+
+    def again(self) -> None:
+        Command.again(self)
+        self.asked = False
 
     @property
     def run_id(self) -> str | None:
@@ -309,6 +318,42 @@ class OverrideConfig(Command):
 
     slug: str = ""
     overrides: bytes | None = None
+
+
+@dataclass(slots=True, eq=False)
+class StartJob(Command):
+    """Begin a job over many runs. The answer is the `Job`."""
+
+    job: Job | None = None
+
+
+@dataclass(slots=True, eq=False)
+class StepJob(Command):
+    """Act on a page of the runs of a job, which was at `before` and then is at `cursor`. The answer is the `Job`.
+
+    It is not acted upon if the job is somewhere else by now, as after a commit that landed though it seemed to
+    fail. `last` says that there are no more runs.
+    """
+
+    job_id: str = ""
+    before: tuple[int, str] | None = None
+    cursor: tuple[int, str] | None = None
+    run_ids: list[str] = field(default_factory=list)
+    last: bool = False
+    flow_keys: dict[str, Keys] = field(default_factory=dict)
+    found: dict[KeyRef, bytes] = field(default_factory=dict)
+    asked: bool = False
+
+    def again(self) -> None:
+        Command.again(self)
+        self.asked = False
+
+
+@dataclass(slots=True, eq=False)
+class StopJob(Command):
+    """End a job where it is. The answer is the `Job`, or None if it is unknown."""
+
+    job_id: str = ""
 
 
 @dataclass(slots=True, eq=False)

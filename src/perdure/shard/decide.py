@@ -31,6 +31,8 @@ from perdure.protocol.op_options import signal_options
 from perdure.protocol.registration import RegistrationError
 from perdure.protocol.replies import OpsReply, read_reply
 from perdure.shard import commands as c
+from perdure.shard.job import JobState
+from perdure.shard.jobs import Page, end_job, go_on, put_job
 from perdure.shard.keys import RATE, TAKEN
 from perdure.shard.registered import make_function, overridden
 from perdure.shard.rerunning import create_rerun
@@ -396,6 +398,27 @@ def override_config(state: State, command: c.OverrideConfig) -> None:
     answer(state, command, True)
 
 
+def start_job(state: State, command: c.StartJob) -> None:
+    """Begin a job."""
+    assert command.job is not None
+    answer(state, command, put_job(state, command.job))
+
+
+def step_job(state: State, command: c.StepJob) -> None:
+    """Act on a page of a job's runs, if the job is where the page begins."""
+    job = state.jobs.get(command.job_id)
+    if job is not None and job.state is JobState.RUNNING and job.cursor == command.before:
+        page = Page(command.run_ids, command.cursor, command.last)
+        job = go_on(state, job, page, command.flow_keys, command.found)
+    answer(state, command, job)
+
+
+def stop_job(state: State, command: c.StopJob) -> None:
+    """End a job where it is."""
+    job = state.jobs.get(command.job_id)
+    answer(state, command, None if job is None else end_job(state, job))
+
+
 def forget_keys(state: State, command: c.ForgetKeys) -> None:
     """Let every function run again for every key, without limits of its own."""
     for kind in (TAKEN, RATE):
@@ -413,6 +436,9 @@ SIMPLE: dict[type[c.Command], Callable[[State, c.Command], None]] = {
     c.SendSignal: send_signal,  # type: ignore[dict-item]
     c.PauseFunction: pause_function,  # type: ignore[dict-item]
     c.OverrideConfig: override_config,  # type: ignore[dict-item]
+    c.StartJob: start_job,  # type: ignore[dict-item]
+    c.StepJob: step_job,  # type: ignore[dict-item]
+    c.StopJob: stop_job,  # type: ignore[dict-item]
     c.RegisterApp: register_app,  # type: ignore[dict-item]
     c.PutApp: put_app,  # type: ignore[dict-item]
     c.RemoveApp: remove_app,  # type: ignore[dict-item]

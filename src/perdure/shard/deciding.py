@@ -17,7 +17,9 @@ from perdure.shard.commands import (
     ContinueEvent,
     FireRule,
     ReceiveEvents,
+    Rerun,
     SendSignal,
+    StepJob,
 )
 from perdure.shard.loads import Loads
 from perdure.shard.state import ApplyFault, State
@@ -81,6 +83,8 @@ class Decider:
             return command.match is not None or self._loads.prepare_event(command)
         if isinstance(command, FireRule):
             return self._prepare_rule(command)
+        if isinstance(command, StepJob):
+            return command.asked or self._loads.prepare_reruns(command, command.run_ids)
         if isinstance(command, SendSignal):
             return command.looked or self._loads.prepare_signals(command, [command.signal])
         run_id = command.run_id
@@ -90,6 +94,8 @@ class Decider:
             command.loaded = True
             self._loads.want_run(run_id, command)
             return False
+        if isinstance(command, Rerun) and not command.asked:
+            return self._loads.prepare_reruns(command, [command.run])
         if isinstance(command, CallEnded) and command.signals is None:
             return self._prepare_answer(command)
         return True

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 
+from perdure.core.flow.admission import Keys, Origin
 from perdure.core.flow.admission import ask as ask_rules
 from perdure.core.model import Run
 from perdure.core.operations import SIGNAL_EVENT, SIGNAL_PATH
@@ -23,7 +24,9 @@ from perdure.shard.commands import (
     EventMatch,
     FireRule,
     ReceiveEvents,
+    Rerun,
     SendSignal,
+    StepJob,
 )
 from perdure.shard.lines import Line
 from perdure.shard.matching import WAITS_AT_ONCE, ParsedEvent, Question, ask, ask_target
@@ -54,6 +57,7 @@ class Loads:
         self._asking: list[tuple[Command, list[Question]]] = []
         self._signals: list[tuple[Command, list[str]]] = []
         self._rules: list[FireRule] = []
+        self._reruns: list[tuple[Rerun | StepJob, list[str]]] = []
         self._last_events: asyncio.Task[None] | None = None
         self._wanted: dict[str, list[Command]] = {}
         self._refs: dict[str, list[tuple[Queue, ItemRef]]] = {}
@@ -122,6 +126,14 @@ class Loads:
         """Read what a rule has held back; the command comes back by itself."""
         self._rules.append(command)
 
+    def prepare_reruns(self, command: Rerun | StepJob, run_ids: list[str]) -> bool:
+        """Read runs, and what the rules of their functions remember, for what may run them again.
+
+        False: the command comes back by itself.
+        """
+        self._reruns.append((command, run_ids))
+        return False
+
     def want_run(self, run_id: str, command: Command) -> None:
         """Read a run for a command, which comes back when it is there (or known not to exist)."""
         self._wanted.setdefault(run_id, []).append(command)
@@ -155,6 +167,9 @@ class Loads:
         if self._rules:
             rules, self._rules = self._rules, []
             self._start(self._load_rules(rules), rules)
+        if self._reruns:
+            reruns, self._reruns = self._reruns, []
+            self._start(self._load_reruns(reruns), [command for command, _ in reruns])
         wanted = [run_id for run_id in (*self._wanted, *self._refs) if run_id not in self._under_way]
         if wanted:
             self._under_way.update(wanted)
@@ -176,6 +191,7 @@ class Loads:
         found: list[Command] = [command for command, _ in self._asking]
         found += [command for command, _ in self._signals]
         found += self._rules
+        found += [command for command, _ in self._reruns]
         found += self._redone
         found += self._stranded
         for commands in self._wanted.values():
@@ -342,6 +358,44 @@ class Loads:
         await self._load_missing([run_id for c in commands for run_id in self._pins.get(id(c), ())])
         self._hold(read, commands)
         self._give_back(list(commands))
+
+    async def _load_reruns(self, asking: list[tuple[Rerun | StepJob, list[str]]]) -> None:
+        state, memory = self._state, self._state.memory
+        read = memory.begin_read()
+        for command, run_ids in asking:
+            for run_id in run_ids:
+                self._pin(command, run_id)
+        await self._load_missing([run_id for _, run_ids in asking for run_id in run_ids])
+        wanted: list[KeyRef] = []
+        for command, run_ids in asking:
+            command.flow_keys = self._ask_reruns(run_ids)
+            for run_id, keys in command.flow_keys.items():
+                wanted += key_refs(memory.runs[run_id].function_id, keys)
+        found = await self._store.find_keys(self._shard, wanted, state.now) if wanted else {}
+        held = holders(self._newest(found, wanted))
+        for command, _ in asking:
+            command.found, command.asked = found, True
+            for run_id in held:
+                self._pin(command, run_id)
+        await self._load_missing(held)
+        commands = [command for command, _ in asking]
+        self._hold(read, commands)
+        self._give_back(list(commands))
+
+    def _ask_reruns(self, run_ids: list[str]) -> dict[str, Keys]:
+        asked: dict[str, Keys] = {}
+        for run_id in run_ids:
+            run = self._state.memory.runs.get(run_id)
+            function = None if run is None else self._state.functions.by_id.get(run.function_id)
+            if (
+                run is not None
+                and function is not None
+                and function.rules.singleton is not None
+                and run.events
+            ):
+                body = ParsedEvent(run.events[0]).value()
+                asked[run_id] = ask_rules(function.rules, body, Origin.RERUN, self._state.now)
+        return asked
 
     def _ask_rule(self, command: FireRule, rows: dict[int, EventRow]) -> list[KeyRef]:
         function = self._state.functions.by_id.get(command.function_id)

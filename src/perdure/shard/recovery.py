@@ -21,7 +21,8 @@ from perdure.core.plan import Plan, failure
 from perdure.protocol.failures import OpError
 from perdure.protocol.function_rules import load_function
 from perdure.shard.commands import ContinueEvent, Target
-from perdure.shard.keys import CRON, KEPT, PLACE, THROTTLE
+from perdure.shard.jobs import restore_job
+from perdure.shard.keys import CRON, JOB, KEPT, PLACE, THROTTLE
 from perdure.shard.memory import run_from_rows
 from perdure.shard.ports import Store
 from perdure.shard.queues import START
@@ -101,6 +102,8 @@ def _take_key(state: State, row: KeyRow) -> None:
         state.lines.hold_run(row.key, RunFlow.decode(row.value))
     elif row.kind == CRON:
         state.schedules.restore(row)
+    elif row.kind == JOB:
+        restore_job(state, row)
 
 
 def _call_again(state: State, run: Run, item: Item) -> None:

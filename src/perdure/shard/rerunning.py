@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
+from perdure.core.flow.admission import Keys, Origin
 from perdure.core.functions import Function
 from perdure.core.model import Run
 from perdure.errors import RequestError
 from perdure.protocol.events import IncomingEvent
+from perdure.protocol.ids import new_ulid
+from perdure.shard.admitting import start_function
 from perdure.shard.commands import Rerun
-from perdure.shard.state import State
+from perdure.shard.rows import KeyRef
+from perdure.shard.state import Beginning, State
 
 
 class _Head(msgspec.Struct):
@@ -35,9 +41,20 @@ def create_rerun(state: State, command: Rerun) -> str | None:
     function: Function | None = state.functions.by_id.get(old.function_id)
     if function is None or function.archived:
         raise RequestError(409, "The function of this run is not served any more. Sync its app first.")
-    new = state.create_run(function, _trigger_events(old))
-    new.original_run_id = old.id
-    return new.id
+    return start_rerun(state, function, old, command.flow_keys.get(old.id), command.found).id
+
+
+def start_rerun(
+    state: State, function: Function, old: Run, keys: Keys | None, found: Mapping[KeyRef, bytes]
+) -> Run:
+    """A new run from the events of another, by the rules that bear on reruns: it may be held, or skipped."""
+    how, origin = Beginning(original_run_id=old.id, since=state.next_receipt - 1), Origin.RERUN
+    if old.batch_id is not None:
+        how = msgspec.structs.replace(how, batch_id=new_ulid(state.now, state.entropy(10)))
+        origin = Origin.BATCH
+    run, _ = start_function(state, function, _trigger_events(old), keys, found, how, origin)
+    assert run is not None, "only fresh events are dropped or held back"
+    return run
 
 
 def _trigger_events(run: Run) -> list[tuple[int, IncomingEvent]]:

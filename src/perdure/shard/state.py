@@ -41,6 +41,7 @@ from perdure.protocol.functions import Cancel
 from perdure.protocol.ids import new_ulid
 from perdure.shard.batch import TIMER_ITEM, Batch
 from perdure.shard.commands import Command, ContinueEvent, Target
+from perdure.shard.job import Job
 from perdure.shard.keys import PLACE, SINGLETON, TAKEN
 from perdure.shard.lines import Line, Lines, TurnQueue, line_name, needs_of
 from perdure.shard.memory import Memory
@@ -115,6 +116,7 @@ class State:
         self.lines = Lines(self.queues)
         self.functions = Functions()
         self.schedules = Schedules()
+        self.jobs: dict[str, Job] = {}
         self.apps: dict[str, AppRow] = {}
         self.function_rows: dict[str, FunctionRow] = {}
         self.gates: dict[str, Gate] = {}
