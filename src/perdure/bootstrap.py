@@ -24,6 +24,7 @@ from perdure.server.app import Application, build_app
 from perdure.server.auth import Keys
 from perdure.server.context import Server
 from perdure.server.http import Intake
+from perdure.server.jobs import JobDriver
 from perdure.server.metrics import Gauges
 from perdure.server.syncing import Syncing
 from perdure.shard.loop import Shard
@@ -105,11 +106,15 @@ async def running(config: ServerConfig) -> AsyncIterator[RunningServer]:
         )
         syncing = Syncing(server, transport)
         server.sync = syncing.sync
+        jobs = JobDriver(server)
+        server.drive_jobs = jobs.look
+        jobs.look()
         watchdog = asyncio.get_running_loop().create_task(_watch(server.gauges, shard))
         try:
             yield RunningServer(build_app(server), server, syncing)
         finally:
             watchdog.cancel()
+            await jobs.close()
             await syncing.close()
             await shard.stop()
     finally:

@@ -35,6 +35,7 @@ from perdure.server.http import (
 from perdure.server.json import JsonResponse
 from perdure.server.metadata import metadata_route
 from perdure.server.metrics import CONTENT_TYPE, exposition
+from perdure.server.operating import operating_routes
 from perdure.server.rest import rest_routes
 
 log = logging.getLogger("perdure.server")
@@ -181,6 +182,7 @@ def _rest(server: Server) -> Starlette:
         Route("/v0/telemetry", dropped, methods=["POST"]),
         *registering.registration_routes(server),
         *rest_routes(server),
+        *operating_routes(server),
         Route("/v0/gql", GraphqlRoute(server)),
         metadata_route(server),
     ]

@@ -39,6 +39,9 @@ class Server:
     sync: Callable[[str], Coroutine[Any, Any, SyncOutcome]] | None = None
     """Syncs the app at a URL, once whoever does that is there."""
 
+    drive_jobs: Callable[[], None] = lambda: None
+    """Has jobs that have just begun driven, once whoever does that is there."""
+
     def submit(self, command: Command) -> asyncio.Future[object]:
         """Give a command to the shard. Raises `RequestError` 503 if it takes none now."""
         try:

@@ -11,7 +11,6 @@ from starlette.routing import Route
 from perdure.core.cron import check_cron
 from perdure.core.expressions import compile_expression
 from perdure.errors import RequestError
-from perdure.protocol.functions import FunctionConfig
 from perdure.protocol.ids import app_uuid
 from perdure.protocol.registration import (
     Registration,
@@ -79,33 +78,7 @@ async def take_in(server: Server, body: bytes, fallback_url: str | None = None) 
     method = "CONNECT" if registration.deploy_type == "connect" else "SERVE"
     registered = await server.submit(RegisterApp(registration=registration, method=method))
     assert isinstance(registered, Registered)
-    if registered.modified:
-        for function in registration.functions:
-            _warn(function)
     return registered
-
-
-def _warn(function: FunctionConfig) -> None:
-    """Say in the log which parts of a configuration are kept and shown, but not acted on by this version."""
-    idle = [
-        wire
-        for wire, value in (
-            ("concurrency", function.concurrency or function.run_concurrency),
-            ("rateLimit", function.rate_limit if function.idempotency is None else None),
-            ("idempotency", function.idempotency),
-            ("throttle", function.throttle),
-            ("debounce", function.debounce),
-            ("priority", function.priority),
-            ("batchEvents", function.batch),
-            ("cancel", function.cancel),
-            ("timeouts", function.timeouts.start_ms or function.timeouts.finish_ms),
-            ("singleton", function.singleton),
-            ("cron triggers", [trigger for trigger in function.triggers if trigger.cron]),
-        )
-        if value
-    ]
-    if idle:
-        log.warning("%s: this version does not act on %s yet", function.id, ", ".join(idle))
 
 
 def _check_expression(text: str) -> None:

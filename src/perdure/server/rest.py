@@ -69,7 +69,8 @@ def rest_routes(server: Server) -> list[Route]:
     ]
 
 
-def _wrapped(server: Server, data: object) -> Response:
+def wrapped(server: Server, data: object) -> Response:
+    """An answer of `/v1`: the data, and when it was read."""
     fetched = format_time(server.clock.now())
     return JsonResponse({"data": data, "metadata": {"fetched_at": fetched, "cached_until": None}})
 
@@ -132,7 +133,7 @@ async def list_events(server: Server, request: Request) -> Response:
         before=cursor,
         limit=_page(query.get("limit")),
     )
-    return _wrapped(server, [_event(event) for event in events])
+    return wrapped(server, [_event(event) for event in events])
 
 
 def _page(text: str | None) -> int:
@@ -160,7 +161,7 @@ async def show_event(server: Server, request: Request) -> Response:
     event = await server.reader.event(event_id)
     if event is None:
         raise RequestError(404, "Event not found")
-    return _wrapped(server, _event(event))
+    return wrapped(server, _event(event))
 
 
 class _Delivered(msgspec.Struct):
@@ -194,7 +195,7 @@ async def runs_of_event(server: Server, request: Request) -> Response:
     """The runs that an event started."""
     event_id = _ulid(request, "event_id", "event")
     runs = await server.reader.runs_of_event(event_id)
-    return _wrapped(server, [_run(run) for run in runs])
+    return wrapped(server, [_run(run) for run in runs])
 
 
 # Runs
@@ -205,7 +206,7 @@ async def show_run(server: Server, request: Request) -> Response:
     run = await server.reader.run(_ulid(request, "run_id", "run"))
     if run is None:
         raise RequestError(404, f"Unable to load function run: {request.path_params['run_id']}")
-    return _wrapped(server, _run(run))
+    return wrapped(server, _run(run))
 
 
 def _run(run: RunRecord) -> dict[str, object]:
@@ -238,7 +239,7 @@ async def jobs(server: Server, request: Request) -> Response:
     """What is still to happen to a run."""
     run_id = _ulid(request, "run_id", "run")
     items = await server.reader.items_of_run(run_id)
-    return _wrapped(server, [_job(item, place) for place, item in enumerate(items)])
+    return wrapped(server, [_job(item, place) for place, item in enumerate(items)])
 
 
 def _job(item: ItemRecord, place: int) -> dict[str, object]:
@@ -274,7 +275,7 @@ async def history(server: Server, request: Request) -> Response:
         {"n": entry.n, "at": format_time(entry.at), "kind": entry.kind, "details": msgspec.Raw(entry.body)}
         for entry in entries
     ]
-    return _wrapped(server, shown)
+    return wrapped(server, shown)
 
 
 # Signals
@@ -300,7 +301,7 @@ async def send_signal(server: Server, request: Request) -> Response:
     run_id = await server.submit(SendSignal(signal=signal.signal, data=bytes(signal.data)))
     if run_id is None:
         raise RequestError(404, "No signal found")
-    return _wrapped(server, {"run_id": run_id})
+    return wrapped(server, {"run_id": run_id})
 
 
 # Functions

@@ -133,6 +133,10 @@ class Shard:
         """The state in memory, for reading only (apps and functions change with registrations)."""
         return self._state
 
+    def now(self) -> int:
+        """The time by which the shard goes, in ms since the epoch."""
+        return self._clock.now()
+
     async def start(self) -> None:
         """Take the shard, read what it needs, and begin.
 
