@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import copy
 import datetime
+import re
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
@@ -46,6 +47,25 @@ CATCH_UP_MS = 24 * 60 * 60 * 1_000
 
 CACHE_SIZE = 2_000
 """How many schedules are kept in read form."""
+
+_PREFIX = re.compile(r"(?:CRON_)?TZ=(\S*)\s*(.*)", re.DOTALL)
+_NO_PLACES = (
+    "localtime",
+    "right/",
+    "posix",
+    "Factory",
+)  # files beside the zones: the machine's own, leap seconds
+
+_FIELDS = (
+    ("second", "0 to 59"),
+    ("minute", "0 to 59"),
+    ("hour", "0 to 23"),
+    ("day of the month", "1 to 31, L for the last day, LW for the last weekday"),
+    ("month", "1 to 12 or JAN to DEC"),
+    ("day of the week", "0 to 7 or SUN to SAT, 5L for the last Friday, 1#2 for the second Monday"),
+)
+_NEVER = "it never fires, since no date fits all of its fields; correct its days or its months"
+_SHOWN = 40
 
 _DAY = 86_400
 _HOURS_FIELD = -4
@@ -145,15 +165,9 @@ def split_zone(text: str) -> tuple[str, ZoneInfo]:
 
     Raises ValueError for an unknown zone.
     """
-    words = text.split(None, 1)
-    zone = "UTC"
-    for prefix in ("TZ=", "CRON_TZ="):
-        if words and words[0].startswith(prefix):
-            zone = words.pop(0)[len(prefix) :]
-            break
-    fields = words[0].strip() if len(words) == 1 else text.strip()
-    if zone != "UTC" and not words:
-        fields = ""
+    fields, zone = text.strip(), "UTC"
+    if prefix := _PREFIX.fullmatch(fields):
+        zone, fields = prefix[1], prefix[2]
     return WORDS.get(fields.lower(), fields), _zone(zone)
 
 
@@ -177,7 +191,7 @@ def read_schedule(text: str) -> Schedule:
 def check_cron(text: str) -> None:
     """Raises ValueError, with a sentence, if `text` is no schedule, or one that never comes round."""
     if read_schedule(text).next_after(946_684_800) is None:  # 2000-01-01
-        raise ValueError(f"the schedule {text!r} never fires: no date fits all of its fields")
+        raise ValueError(_NEVER)
 
 
 def next_fire(text: str, after_ms: int) -> int | None:
@@ -217,10 +231,37 @@ def missed(text: str, last_ms: int, now: int, bound_ms: int = CATCH_UP_MS) -> in
     return latest * 1_000
 
 
-def _wrong_length(text: str, fields: str, count: int) -> str:
+def _wrong_length(fields: str, count: int) -> str:
     if fields.startswith("@"):
-        return f"{fields!r} in the schedule {text!r} is none of {', '.join(sorted(WORDS))}"
-    return f"the schedule {text!r} has {count} fields; it needs 5, or 6 with seconds first"
+        return (
+            f"{_cut(fields)!r} is not a known word; write one of {', '.join(sorted(WORDS))}, or five fields"
+        )
+    if not fields:
+        return "it has no fields; write five, such as 0 9 * * 1-5 (weekdays at nine)"
+    return (
+        f"it has {count} field{'s' if count > 1 else ''}; write 5 (minute, hour, day of the month, month, "
+        "day of the week), or 6 with seconds first"
+    )
+
+
+def _fault(parts: list[str]) -> str:
+    """Which field of a schedule cannot be read, and what it takes."""
+    if "=" in parts[0]:
+        return f"it begins with {_cut(parts[0])!r}; write one time zone in front of the fields, like TZ=Europe/Paris"
+    for (name, allowed), part in zip(_FIELDS[-len(parts) :], parts, strict=True):
+        trial = [part if name == each else "*" for each, _ in _FIELDS]
+        try:
+            CronSim(" ".join(trial), _NAIVE_EPOCH)
+        except (CronSimError, ValueError, AssertionError):
+            return (
+                f"its {name} is {_cut(part)!r}; write {allowed}, or *, with lists (1,5), rising ranges (1-5) "
+                "and steps (*/10)"
+            )
+    return _NEVER
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
 
 
 def _seconds(offset: datetime.timedelta | None) -> int:

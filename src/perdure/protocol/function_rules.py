@@ -13,40 +13,41 @@ from urllib.parse import urlsplit
 import msgspec
 
 from perdure.protocol.durations import parse_duration, parse_time
+from perdure.protocol.flow_fields import (
+    check_combinations,
+    read_batch,
+    read_concurrency,
+    read_debounce,
+    read_priority,
+    read_rate_limit,
+    read_retries,
+    read_singleton,
+    read_throttle,
+    read_timeouts,
+)
 from perdure.protocol.functions import (
-    DAY,
-    IDEMPOTENCY_PERIOD_MS,
-    MAX_RETRIES,
     MINUTE,
     SECOND,
-    Batch,
     Cancel,
     Checkpoint,
-    ConcurrencyLimit,
-    Debounce,
     FunctionConfig,
-    RateLimit,
-    Singleton,
-    Throttle,
-    Timeouts,
     Trigger,
 )
-from perdure.protocol.problems import Problem, Report, Section, show, whole_number
+from perdure.protocol.problems import (
+    CONFIG_INVALID,
+    Problem,
+    Report,
+    Section,
+    show,
+)
 
 MAX_TRIGGERS = 10
 MAX_CANCELS = 5
-MAX_CONCURRENCY = 2
 MAX_EVENT_NAME = 255
 MAX_CRON = 255
 
-CONCURRENCY = "concurrency_limit_invalid"
-COMBINATION = "combo_unsupported"
 EVENT_NAME = "event_name_invalid"
 SCHEDULE = "schedule_invalid"
-BATCH_SIZE = "batch_size_invalid"
-BATCH_TIMEOUT = "batch_timeout_invalid"
-BATCH_KEY = "batch_key_expression_invalid"
-BATCH_IF = "batch_if_expression_invalid"
 
 
 def read_function(
@@ -59,19 +60,22 @@ def read_function(
     report = Report("", check_expression, check_cron)
     try:
         value: object = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError):
-        value = show(raw.decode("utf-8", "replace"))
+    except (msgspec.DecodeError, RecursionError) as error:
+        shown = show(raw.decode("utf-8", "replace"))
+        message = f"The function's configuration cannot be read: {error}; see what the app sends."
+        return FunctionConfig("", "", "", raw=raw), [Problem("", "functions", shown, message, CONFIG_INVALID)]
     top = Section(report, "", value)
     slug = top.text("id") or ""
-    report.function = slug or show(top.get("name")).strip('"')
+    name = top.get("name")
+    report.function = slug or (name if isinstance(name, str) else "")
     if not isinstance(value, dict):
         report.problems = [
-            Problem("", "functions", show(value), "A function must be a JSON object.", "config_invalid")
+            Problem("", "functions", show(value), "A function must be a JSON object.", CONFIG_INVALID)
         ]
     elif not slug:
         top.complain("id", "every function needs an id, unique within the app")
     url, runtime_type, step_retries = _step(top)
-    steps, runs = _concurrency(top)
+    steps, runs = read_concurrency(top)
     idempotency = top.expression("idempotency")
     config = FunctionConfig(
         id=slug,
@@ -79,22 +83,22 @@ def read_function(
         url=url,
         triggers=_triggers(top),
         runtime_type=runtime_type,
-        retries=_retries(top, step_retries),
+        retries=read_retries(top, step_retries),
         concurrency=steps,
         run_concurrency=runs,
-        rate_limit=_rate_limit(top, idempotency),
-        throttle=_throttle(top),
-        debounce=_debounce(top),
-        priority=_priority(top),
-        batch=_batch(top),
+        rate_limit=read_rate_limit(top, idempotency),
+        throttle=read_throttle(top),
+        debounce=read_debounce(top),
+        priority=read_priority(top),
+        batch=read_batch(top),
         cancel=_cancels(top),
-        timeouts=_timeouts(top),
+        timeouts=read_timeouts(top),
         idempotency=idempotency,
-        singleton=_singleton(top),
+        singleton=read_singleton(top),
         checkpoint=_checkpoint(top),
         raw=raw,
     )
-    _combinations(config, report)
+    check_combinations(config, report)
     return config, report.problems
 
 
@@ -121,19 +125,23 @@ def _triggers(top: Section) -> tuple[Trigger, ...]:
         top.report.add(
             "triggers", len(sections), f"a function has at most {MAX_TRIGGERS}: split it, or use a wildcard"
         )
-    triggers = []
-    seen = set()
+    triggers: list[Trigger] = []
+    seen: dict[tuple[str | None, ...], str] = {}
     for section in sections:
         trigger = _trigger(section)
         triggers.append(trigger)
-        identity = (trigger.event, trigger.expression, trigger.cron)
-        if identity in seen and identity != (None, None, None):
-            what = trigger.event or trigger.cron
-            top.report.add(
-                section.path, what, "another trigger of the function is the same: remove one of them"
-            )
-        seen.add(identity)
+        if not (trigger.event or trigger.cron):
+            continue
+        first = seen.setdefault((trigger.event, trigger.expression, trigger.cron), section.path)
+        if first != section.path:
+            same = "event" if trigger.event else "schedule, whatever the jitter"
+            rule = f"{first} has the same {same}: remove one of them"
+            top.report.add(section.path, trigger.event or trigger.cron, rule, _same(trigger))
     return tuple(triggers)
+
+
+def _same(trigger: Trigger) -> str:
+    return SCHEDULE if trigger.cron else CONFIG_INVALID
 
 
 def _trigger(section: Section) -> Trigger:
@@ -163,14 +171,18 @@ def _event_name(section: Section) -> str:
 
 def _cron(section: Section) -> str | None:
     value = section.get("cron")
-    rule = 'it must be a schedule such as "0 9 * * 1-5", "TZ=Europe/Paris 0 9 * * *" or "@daily"'
     if not isinstance(value, str) or not 0 < len(value) <= MAX_CRON:
-        section.complain("cron", f"{rule}, of at most {MAX_CRON} characters", SCHEDULE)
+        section.complain(
+            "cron",
+            f'it must be a schedule of at most {MAX_CRON} characters, such as "0 9 * * 1-5", '
+            '"TZ=Europe/Paris 0 9 * * *" or "@daily"',
+            SCHEDULE,
+        )
         return None
     try:
         section.report.check_cron(value)
     except ValueError as error:
-        section.complain("cron", f"{rule}: {str(error).rstrip('.')}", SCHEDULE)
+        section.complain("cron", str(error).rstrip("."), SCHEDULE)
         return None
     return value
 
@@ -205,115 +217,6 @@ def _url(runtime: Section) -> str:
     return url
 
 
-def _retries(top: Section, of_step: object) -> int | None:
-    """The step's retries come first; some SDKs put a number at the function only."""
-    value, field = (
-        (of_step, "steps.step.retries.attempts") if of_step is not None else (top.get("retries"), "retries")
-    )
-    if isinstance(value, dict):
-        value = {str(key).lower(): each for key, each in value.items()}.get("attempts")
-    if value is None:
-        return None
-    number = whole_number(value)
-    if number is None or number < 0:
-        top.report.add(field, value, f"it must be a whole number from 0 to {MAX_RETRIES}")
-        return None
-    return min(number, MAX_RETRIES)
-
-
-def _concurrency(top: Section) -> tuple[tuple[ConcurrencyLimit, ...], ConcurrencyLimit | None]:
-    """The limits on steps, and the limit on runs."""
-    value = top.get("concurrency")
-    if not isinstance(value, dict):
-        return _limits(top, "concurrency", value), None
-    both = Section(top.report, "concurrency", value, CONCURRENCY)
-    if both.get("fn") is None and both.get("step") is None:
-        return _limits(top, "concurrency", value), None
-    runs = _limits(both, "fn", both.get("fn"))
-    fn = both.get("fn")
-    if isinstance(fn, list) and len(fn) > 1:
-        both.complain("fn", "a function has at most one limit on its runs")
-    if any(limit.scope != "fn" for limit in runs):
-        both.complain("fn", 'a limit on runs has the scope "fn"')
-    return _limits(both, "step", both.get("step")), runs[0] if runs else None
-
-
-def _limits(parent: Section, key: str, value: object) -> tuple[ConcurrencyLimit, ...]:
-    """The limits in a field: a number, an object or an array of them. A limit of 0 is none."""
-    number = whole_number(value)
-    if number is not None:
-        if number < 0:
-            parent.complain(key, "it must be 0 (no limit) or more", CONCURRENCY)
-        return (ConcurrencyLimit(number),) if number > 0 else ()
-    sections = parent.sections(key, CONCURRENCY)
-    if len(sections) > MAX_CONCURRENCY:
-        parent.report.add(
-            parent.name(key), len(sections), f"a function has at most {MAX_CONCURRENCY} limits", CONCURRENCY
-        )
-    limits = [_limit(section) for section in sections]
-    return tuple(limit for limit in limits if limit.limit > 0)
-
-
-def _limit(section: Section) -> ConcurrencyLimit:
-    limit = section.integer("limit", 0, 0)
-    key = section.expression("key")
-    scope = section.choice("scope", ("fn", "env", "account"))
-    if scope != "fn" and key is None:
-        section.complain(
-            "key",
-            f'a limit of scope "{scope}" needs a key; a constant such as "\'openai\'" makes one limit for all',
-        )
-    return ConcurrencyLimit(limit, key, scope)
-
-
-def _rate_limit(top: Section, idempotency: str | None) -> RateLimit | None:
-    section = top.section("rateLimit")
-    limit = None
-    if section is not None:
-        period = section.duration("period", SECOND, DAY, required=True)
-        limit = RateLimit(section.integer("limit", 1, None), period or 0, section.expression("key"))
-    if idempotency is not None:
-        return RateLimit(1, IDEMPOTENCY_PERIOD_MS, idempotency)
-    return limit
-
-
-def _throttle(top: Section) -> Throttle | None:
-    section = top.section("throttle")
-    if section is None:
-        return None
-    return Throttle(
-        max(1, section.integer("limit", 0, 1)),
-        section.duration("period", SECOND, required=True) or 0,
-        section.integer("burst", 0, 0),
-        section.expression("key"),
-    )
-
-
-def _debounce(top: Section) -> Debounce | None:
-    section = top.section("debounce")
-    if section is None:
-        return None
-    period = section.duration("period", SECOND, 7 * DAY, required=True)
-    return Debounce(period or 0, section.expression("key"), section.duration("timeout", SECOND))
-
-
-def _priority(top: Section) -> str | None:
-    section = top.section("priority")
-    return None if section is None else section.expression("run")
-
-
-def _batch(top: Section) -> Batch | None:
-    section = top.section("batchEvents")
-    if section is None:
-        return None
-    return Batch(
-        section.integer("maxSize", 2, None, BATCH_SIZE),
-        section.duration("timeout", SECOND, required=True, code=BATCH_TIMEOUT) or 0,
-        section.expression("key", BATCH_KEY),
-        section.expression("if", BATCH_IF),
-    )
-
-
 def _cancels(top: Section) -> tuple[Cancel, ...]:
     sections = top.sections("cancel")
     if len(sections) > MAX_CANCELS:
@@ -339,39 +242,9 @@ def _cancel(section: Section) -> Cancel:
     return Cancel(_event_name(section), section.expression("if"), timeout_ms, until_ms)
 
 
-def _timeouts(top: Section) -> Timeouts:
-    section = top.section("timeouts")
-    if section is None:
-        return Timeouts()
-    return Timeouts(section.duration("start", 0) or None, section.duration("finish", 0) or None)
-
-
-def _singleton(top: Section) -> Singleton | None:
-    section = top.section("singleton")
-    if section is None:
-        return None
-    return Singleton(section.choice("mode", ("skip", "cancel")), section.expression("key"))
-
-
 def _checkpoint(top: Section) -> Checkpoint | None:
     section = top.section("checkpoint")
     if section is None:
         return None
     steps = None if section.get("batch_steps") is None else section.integer("batch_steps", 0, None)
     return Checkpoint(steps, section.duration("batch_interval", 0), section.duration("max_runtime", 0))
-
-
-def _combinations(config: FunctionConfig, report: Report) -> None:
-    """A batch has many events, so what follows one event cannot go with it."""
-    if config.batch is None:
-        return
-    others = {
-        "cancel": bool(config.cancel),
-        "debounce": config.debounce is not None,
-        "singleton": config.singleton is not None,
-        "priority": config.priority is not None,
-    }
-    for other, used in others.items():
-        if used:
-            message = f"batchEvents cannot be combined with {other}; remove one of the two."
-            report.problems.append(Problem(report.function, "batchEvents", other, message, COMBINATION))

@@ -14,6 +14,7 @@ import msgspec
 
 from perdure.errors import ExpressionError
 from perdure.protocol.durations import format_duration, parse_duration
+from perdure.protocol.faults import explain, pointer
 from perdure.protocol.payloads import json_string
 
 CONFIG_INVALID = "config_invalid"
@@ -21,13 +22,16 @@ CONFIG_INVALID = "config_invalid"
 MAX_SHOWN = 200
 """How many characters of a wrong value are shown."""
 
+MAX_NUMBER = 2**31 - 1
+"""The largest number that a limit or a size may be: what GraphQL's Int holds."""
+
 
 class Problem(msgspec.Struct, frozen=True, gc=False):
     """A mistake in the configuration of a function.
 
     `function` is its slug, `field` the path of the field (`batchEvents.maxSize`), `value` the JSON that
-    stands there, `message` a sentence with field, value, limit and remedy, `code` one of the protocol's
-    words.
+    stands there, `message` a sentence with field, value, limit and remedy (under one about an expression stand its
+    line and a caret), `code` one of the protocol's words.
     """
 
     function: str
@@ -52,11 +56,17 @@ class Report:
         self.check_expression = check_expression
         self.check_cron = check_cron
 
-    def add(self, field: str, value: object, rule: str, code: str = CONFIG_INVALID) -> None:
-        """Complain of the value of a field. `rule` says what it must be, and how to mend it."""
+    def add(
+        self, field: str, value: object, rule: str, code: str = CONFIG_INVALID, pointed: str = ""
+    ) -> None:
+        """Complain of the value of a field. `rule` says what it must be, and how to mend it.
+
+        `pointed` are lines that point at the place.
+        """
         shown = show(value)
         stands = "is missing" if value is None else f"is {shown}"
-        self.problems.append(Problem(self.function, field, shown, f"{field} {stands}; {rule}.", code))
+        message = f"{field} {stands}; {rule}." + (f"\n{pointed}" if pointed else "")
+        self.problems.append(Problem(self.function, field, shown, message, code))
 
 
 class Section:
@@ -113,14 +123,14 @@ class Section:
         return None
 
     def integer(self, key: str, minimum: int, default: int | None, code: str | None = None) -> int:
-        """A whole number of at least `minimum`; a missing one is `default`, or a problem if that is None."""
+        """A whole number from `minimum` to `MAX_NUMBER`; a missing one is `default`, or a problem if that is None."""
         value = self.get(key)
         if value is None and default is not None:
             return default
         number = whole_number(value)
-        if number is not None and number >= minimum:
+        if number is not None and minimum <= number <= MAX_NUMBER:
             return number
-        self.complain(key, f"it must be a whole number of {minimum} or more", code)
+        self.complain(key, f"it must be {whole_numbers(minimum, number)}", code)
         return minimum
 
     def duration(
@@ -159,8 +169,9 @@ class Section:
         try:
             self.report.check_expression(text)
         except ExpressionError as error:
-            where = "" if error.position is None else f" at character {error.position + 1}"
-            self.complain(key, f"it must be a CEL expression, but{where}: {error.message.rstrip('.')}", code)
+            rule = f"it does not compile: {explain(text, error)}"
+            pointed = "" if error.position is None else pointer(text, error.position)
+            self.report.add(self.name(key), text, rule, code or self.code, pointed)
         return text
 
     def choice(self, key: str, choices: tuple[str, ...]) -> str:
@@ -184,6 +195,13 @@ def whole_number(value: object) -> int | None:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return None
+
+
+def whole_numbers(minimum: int, given: int | None) -> str:
+    """Which numbers are taken, in words; the upper bound only matters to who passed it."""
+    if given is not None and given > MAX_NUMBER:
+        return f"a whole number of {minimum} to {MAX_NUMBER}"
+    return f"a whole number of {minimum} or more"
 
 
 def show(value: object) -> str:

@@ -111,6 +111,9 @@ class RegistrationError(RequestError):
         self.registration = registration
         self.bare = bare
 
+    def __str__(self) -> str:
+        return self.reason
+
     @property
     def reason(self) -> str:
         """The message, and each problem on a line of its own, for the app's row and the log."""

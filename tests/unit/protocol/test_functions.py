@@ -170,8 +170,9 @@ def test_schedules_that_the_check_takes_are_taken(cron):
         ([{"event": "a"}, {"event": "a"}], [("triggers[1]", "config_invalid")]),
         (
             [{"cron": "* * * * *"}, {"cron": "* * * * *", "jitter": "1s"}],
-            [("triggers[1]", "config_invalid")],
+            [("triggers[1]", "schedule_invalid")],
         ),
+        ([{"event": ""}, {"event": ""}], [(f"triggers[{n}].event", "event_name_invalid") for n in (0, 1)]),
         ([{"event": "x" * 256}], [("triggers[0].event", "event_name_invalid")]),
         ([{"event": ""}], [("triggers[0].event", "event_name_invalid")]),
         ([{"event": 5}], [("triggers[0].event", "event_name_invalid")]),
@@ -186,10 +187,34 @@ def test_schedules_that_the_check_takes_are_taken(cron):
         ([{"cron": "*" * 256}], [("triggers[0].cron", "schedule_invalid")]),
         ([{"cron": "* * * * *", "jitter": "6m"}], [("triggers[0].jitter", "schedule_invalid")]),
         ([{"cron": "* * * * *", "jitter": "999ms"}], [("triggers[0].jitter", "schedule_invalid")]),
+        ([{"cron": "* * * * *", "jitter": "5m1ms"}], [("triggers[0].jitter", "schedule_invalid")]),
+        ([{"cron": "* * * * *", "jitter": 30}], [("triggers[0].jitter", "schedule_invalid")]),
+        ([{"cron": 5}], [("triggers[0].cron", "schedule_invalid")]),
     ],
 )
 def test_triggers_that_are_refused(triggers, expected):
     assert bad(triggers=triggers) == expected
+
+
+@pytest.mark.parametrize(("jitter", "ms"), [("1s", 1_000), ("5m", 300_000), ("", 0), (None, 0)])
+def test_jitters_at_the_edges(jitter, ms):
+    assert good(triggers=[{"cron": "@daily", "jitter": jitter}]).triggers[0].jitter_ms == ms
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        (
+            {"cron": "@daily", "jitter": "5m"},
+            'triggers[1] is "@daily"; triggers[0] has the same schedule, whatever the jitter: remove one of them.',
+        ),
+        ({"event": "a"}, None),
+        ({"cron": "0 0 * * *"}, None),
+    ],
+)
+def test_the_same_schedule_twice_is_refused_whatever_the_jitter(second, message):
+    _, problems = read(config(triggers=[{"cron": "@daily", "jitter": "1s"}, second]))
+    assert [problem.message for problem in problems] == ([message] if message else [])
 
 
 def test_the_same_event_with_another_expression_is_another_trigger():
@@ -303,6 +328,10 @@ def test_concurrency_in_all_its_forms(value, steps, runs):
         ({"fn": [{"limit": 1}, {"limit": 2}]}, ["concurrency.fn"]),
         ({"fn": [{"limit": 1, "scope": "env", "key": "1"}]}, ["concurrency.fn"]),
         ({"step": [{"limit": 1}] * 3}, ["concurrency.step"]),
+        ({"fn": [{"limit": 1}], "limit": 5}, ["concurrency.limit"]),
+        (2**31, ["concurrency"]),
+        ({"limit": 2**31}, ["concurrency[0].limit"]),
+        (True, ["concurrency"]),
     ],
 )
 def test_concurrency_that_is_refused(value, fields):
@@ -323,6 +352,9 @@ def test_concurrency_that_is_refused(value, fields):
         ({"limit": 1, "period": 60}, ["rateLimit.period"]),
         ({"limit": 1, "period": "1s", "key": "=="}, ["rateLimit.key"]),
         (5, ["rateLimit"]),
+        ({"limit": 2**31, "period": "1s"}, ["rateLimit.limit"]),
+        ({"limit": "5", "period": "1s"}, ["rateLimit.limit"]),
+        ({"limit": 1, "period": "1 hour"}, ["rateLimit.period"]),
     ],
 )
 def test_rate_limits_that_are_refused(value, fields):
@@ -347,6 +379,7 @@ def test_idempotency_is_a_rate_limit_and_replaces_any_other():
         ({"limit": 0, "period": "1s"}, Throttle(1, 1_000)),
         ({"period": "2m"}, Throttle(1, 120_000)),
         ({"limit": 3, "period": "365d", "burst": 0}, Throttle(3, 365 * DAY)),
+        ({"limit": 2**31 - 1, "period": "1s", "burst": 2**31 - 1}, Throttle(2**31 - 1, 1_000, 2**31 - 1)),
     ],
 )
 def test_throttles(value, throttle):
@@ -361,6 +394,10 @@ def test_throttles(value, throttle):
         ({"limit": 1, "period": ""}, "throttle.period"),
         ({"limit": 1, "period": "1s", "burst": -1}, "throttle.burst"),
         ({"limit": 1, "period": "1s", "key": "=="}, "throttle.key"),
+        ({"limit": 2**31, "period": "1s"}, "throttle.limit"),
+        ({"limit": 1, "period": "1s", "burst": 2**31}, "throttle.burst"),
+        ({"limit": 1, "period": "365d", "burst": 10}, "throttle.burst"),
+        ({"limit": 1, "period": "100000d"}, "throttle.period"),
     ],
 )
 def test_throttles_that_are_refused(value, field):
@@ -391,6 +428,8 @@ def test_debounces_at_the_edges():
     [
         ({"maxSize": 1, "timeout": "1s"}, ("batchEvents.maxSize", "batch_size_invalid")),
         ({"timeout": "1s"}, ("batchEvents.maxSize", "batch_size_invalid")),
+        ({"maxSize": 2**31, "timeout": "1s"}, ("batchEvents.maxSize", "batch_size_invalid")),
+        ({"maxSize": 2, "timeout": 1}, ("batchEvents.timeout", "batch_timeout_invalid")),
         ({"maxSize": 2}, ("batchEvents.timeout", "batch_timeout_invalid")),
         ({"maxSize": 2, "timeout": "0.5s"}, ("batchEvents.timeout", "batch_timeout_invalid")),
         ({"maxSize": 2, "timeout": "1s", "key": "=="}, ("batchEvents.key", "batch_key_expression_invalid")),
@@ -411,7 +450,12 @@ def test_batches_that_are_refused(value, expected):
     ],
 )
 def test_what_a_batch_cannot_be_combined_with(other):
-    assert bad(batchEvents={"maxSize": 2, "timeout": "1s"}, **other) == [("batchEvents", "combo_unsupported")]
+    _, (problem,) = read(config(batchEvents={"maxSize": 2, "timeout": "1s"}, **other))
+    assert (problem.field, problem.code) == ("batchEvents", "combo_unsupported")
+    (name,) = other
+    assert problem.message == (
+        f"batchEvents cannot be combined with {name}, which follows one event; remove one of the two."
+    )
 
 
 def test_what_a_batch_can_be_combined_with():
@@ -491,16 +535,29 @@ def test_a_problem_names_field_value_limit_and_remedy():
 
 def test_an_expressions_error_is_told_with_its_place():
     _, (problem,) = read(config(triggers=[{"event": "a", "expression": "event.data. =="}]))
-    assert problem.message == (
-        'triggers[0].expression is "event.data. =="; it must be a CEL expression, '
-        "but at character 15: unexpected end of the expression."
-    )
+    assert (problem.function, problem.field) == ("app-fn", "triggers[0].expression")
+    assert problem.message.splitlines() == [
+        'triggers[0].expression is "event.data. =="; it does not compile: '
+        "line 1, column 15: unexpected end of the expression.",
+        "    event.data. ==",
+        "                  ^",
+    ]
 
 
 def test_a_schedules_error_is_told_with_its_reason():
     _, (problem,) = read(config(triggers=[{"cron": "61 * * * *"}]))
-    assert problem.message.startswith('triggers[0].cron is "61 * * * *"; it must be a schedule such as')
-    assert problem.message.endswith(": minute 61 is not in 0-59.")
+    assert problem.message == 'triggers[0].cron is "61 * * * *"; minute 61 is not in 0-59.'
+
+
+def test_a_number_that_is_too_large_is_told_with_its_bound():
+    _, (problem,) = read(config(rateLimit={"limit": 10**30, "period": "1s"}))
+    assert problem.message == (f"rateLimit.limit is {10**30}; it must be a whole number of 1 to 2147483647.")
+
+
+@pytest.mark.parametrize("raw", [b'{"id": 1e999}', b"[" * 2_000, b'{"id": "a"'])
+def test_a_configuration_that_cannot_be_decoded(raw):
+    _, (problem,) = read_function(raw, check_expression, check_cron)
+    assert problem.message.startswith("The function's configuration cannot be read: ")
 
 
 def test_a_long_value_is_shortened_where_it_is_told():

@@ -179,11 +179,12 @@ def test_mistakes_of_all_functions_are_told_at_once():
         "field": "triggers[0].expression",
         "value": '"event.data. =="',
         "message": (
-            'triggers[0].expression is "event.data. =="; it must be a CEL expression, '
-            "but at character 14: syntax error."
+            'triggers[0].expression is "event.data. =="; it does not compile: '
+            "line 1, column 14: syntax error.\n    event.data. ==\n                 ^"
         ),
         "code": "config_invalid",
     }
+    assert str(error) == error.reason
     assert error.reason.startswith("At least one function is invalid:\n- js-a: triggers[0].expression is")
 
 
