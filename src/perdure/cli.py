@@ -106,6 +106,14 @@ def start() -> None:
     help="Retries of functions that name none.",
 )
 @click.option(
+    "--lookback",
+    default=0,
+    show_default=True,
+    metavar="SECONDS",
+    envvar="PERDURE_LOOKBACK",
+    help="Waits for events also see those of so many seconds before.",
+)
+@click.option(
     "--signing-key",
     "signing_keys",
     multiple=True,
@@ -145,6 +153,7 @@ def dev(
     poll_interval: int,
     retry_interval: int | None,
     default_retries: int,
+    lookback: int,
     signing_keys: tuple[str, ...],
     event_keys: tuple[str, ...],
     log_level: str,
@@ -169,6 +178,7 @@ def dev(
         signing_keys,
         tick,
         queue_workers,
+        lookback,
     )
     logging.basicConfig(
         level=log_level.upper(),
@@ -197,6 +207,8 @@ def _check(config: ServerConfig) -> None:
         raise ConfigError(f"--poll-interval is {config.poll_interval}; it must be at least 1 second.")
     if config.retry_interval is not None and config.retry_interval < 1:
         raise ConfigError(f"--retry-interval is {config.retry_interval}; it must be at least 1 second.")
+    if not 0 <= config.lookback <= 86_400:
+        raise ConfigError(f"--lookback is {config.lookback}; it must be from 0 to 86400 seconds.")
     if not 0 <= config.default_retries <= 20:
         raise ConfigError(f"--retries is {config.default_retries}; it must be from 0 to 20.")
     for key in config.signing_keys:

@@ -15,6 +15,7 @@ class ServerConfig(msgspec.Struct, frozen=True):
     `urls` are apps to sync at once. `poll_interval` is in seconds. `event_keys` and `signing_keys` are
     checked if there are any; the first signing key signs calls. `data_dir` holds the database. `tick` and
     `queue_workers` are only shown, for compatibility with the reference server; this server has no tick.
+    `lookback` is in seconds.
     """
 
     mode: str = "dev"
@@ -31,6 +32,7 @@ class ServerConfig(msgspec.Struct, frozen=True):
     signing_keys: tuple[str, ...] = ()
     tick: int = 150
     queue_workers: int = 100
+    lookback: int = 0
 
     @property
     def kind(self) -> str:
@@ -40,4 +42,8 @@ class ServerConfig(msgspec.Struct, frozen=True):
     def engine_settings(self) -> Settings:
         """The rules of the engine."""
         interval = None if self.retry_interval is None else self.retry_interval * 1000
-        return Settings(default_retries=self.default_retries, retry_interval_ms=interval)
+        return Settings(
+            default_retries=self.default_retries,
+            retry_interval_ms=interval,
+            lookback_ms=self.lookback * 1_000,
+        )

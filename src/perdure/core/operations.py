@@ -219,7 +219,10 @@ class OperationPlanner:
             found = equalities(expression, msgspec.json.decode(self.plan.run.events[0]))
             if found is not None:
                 path, value = found.path, found.value
-        wait = NewWait(WaitKind.EVENT, options.event, path, value, options.expression)
+        lookback = (
+            options.lookback_ms if options.lookback_ms is not None else self.context.settings.lookback_ms
+        )
+        wait = NewWait(WaitKind.EVENT, options.event, path, value, options.expression, lookback)
         item = msgspec.structs.replace(self._new_item(op, ItemKind.WAIT, options.expires_ms), wait=wait)
         return self._add(
             op, item, until=options.expires_ms, event=options.event, expression=options.expression or ""

@@ -27,13 +27,17 @@ class SavedStep(msgspec.Struct, frozen=True, gc=False):
 
 
 class NewWait(msgspec.Struct, frozen=True, gc=False):
-    """The wait that stands beside a new item of kind WAIT."""
+    """The wait that stands beside a new item of kind WAIT.
+
+    Events received up to `lookback` ms before it end it too.
+    """
 
     kind: WaitKind
     event: str
     path: str = ""
     value: str = ""
     expression: str | None = None
+    lookback: int = 0
 
 
 class Invocation(msgspec.Struct, frozen=True, gc=False):

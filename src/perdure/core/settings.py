@@ -29,5 +29,7 @@ class Settings(msgspec.Struct, frozen=True):
     inline_state_bytes: int = 4 * MIB - KIB
     idle_replies: int = 10
     dedupe_ms: int = DAY_MS
+    lookback_ms: int = 0
+    """Waits for events also see those received so long before they begin (ms), unless they say themselves."""
     poison_recoveries: int = 5
     """So many restarts of the server during one call count as one attempt."""

@@ -12,7 +12,7 @@ from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
-from perdure.protocol.durations import parse_instant
+from perdure.protocol.durations import parse_duration, parse_instant
 from perdure.protocol.failures import OpError
 from perdure.protocol.ops import Op
 from perdure.protocol.payloads import NULL, unquoted
@@ -20,6 +20,8 @@ from perdure.protocol.payloads import NULL, unquoted
 DAY_MS = 24 * 60 * 60 * 1000
 
 MAX_AHEAD_MS = 366 * DAY_MS
+MAX_LOOKBACK_MS = DAY_MS
+"""How far back a wait can look (Perdure's own)."""
 """How far ahead a sleep, or the timeout of a wait, may lie (protocol limits table)."""
 
 INVOKE_TIMEOUT_MS = 365 * DAY_MS
@@ -29,11 +31,15 @@ TOO_LONG = "InngestErrTimeoutTooLong"
 
 
 class WaitOptions(msgspec.Struct, frozen=True, gc=False):
-    """A wait for an event: its name, a CEL condition if any, and when it times out (ms since the epoch)."""
+    """A wait for an event: its name, a CEL condition if any, and when it times out (ms since the epoch).
+
+    `lookback_ms`, Perdure's own, is how far back it looks; None leaves that to the server.
+    """
 
     event: str
     expression: str | None
     expires_ms: int
+    lookback_ms: int | None = None
 
 
 class SignalOptions(msgspec.Struct, frozen=True, gc=False):
@@ -108,6 +114,7 @@ class _Fields(msgspec.Struct, gc=False):
     conflict: msgspec.Raw = msgspec.Raw()
     function_id: msgspec.Raw = msgspec.Raw()
     payload: msgspec.Raw = msgspec.Raw()
+    lookback: msgspec.Raw = msgspec.Raw()
     url: msgspec.Raw = msgspec.Raw()
     method: msgspec.Raw = msgspec.Raw()
     headers: msgspec.Raw = msgspec.Raw()
@@ -154,7 +161,19 @@ def wait_options(op: Op, now_ms: int) -> WaitOptions:
     if not event:
         raise OpError("Error", "An event name must be provided when waiting for an event.")
     expires = _expiry(_text(fields.timeout), now_ms, f'wait for "{event}"', 0)
-    return WaitOptions(event, _text(fields.condition) or None, expires)
+    return WaitOptions(
+        event, _text(fields.condition) or None, expires, _lookback(_text(fields.lookback), event)
+    )
+
+
+def _lookback(text: str, event: str) -> int | None:
+    if not text:
+        return None
+    try:
+        back = parse_duration(text)
+    except ValueError:
+        raise OpError("Error", f'The lookback "{text}" of the wait for "{event}" is no duration.') from None
+    return min(back, MAX_LOOKBACK_MS)
 
 
 def signal_options(op: Op, now_ms: int) -> SignalOptions:

@@ -143,6 +143,23 @@ class FireRule(Command):
 
 
 @dataclass(slots=True, eq=False)
+class LookBack(Command):
+    """A wait looks at events of its name that were received at `since` (ms) or later, before it began."""
+
+    run: str = ""
+    n: int = 0
+    since: int = 0
+    ref: KeyRef = NO_KEY
+    item: ItemRef = NO_ITEM
+    events: list[EventRow] = field(default_factory=list)
+    ready: bool = False
+
+    @property
+    def run_id(self) -> str | None:
+        return self.run
+
+
+@dataclass(slots=True, eq=False)
 class CallEnded(Command):
     """A call to an app, or a request for a run, has ended."""
 

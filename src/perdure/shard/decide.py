@@ -34,6 +34,7 @@ from perdure.shard import commands as c
 from perdure.shard.job import JobState
 from perdure.shard.jobs import Page, end_job, go_on, put_job
 from perdure.shard.keys import RATE, TAKEN
+from perdure.shard.looking_back import look_back
 from perdure.shard.registered import make_function, overridden
 from perdure.shard.rerunning import create_rerun
 from perdure.shard.rows import AppRow, FunctionRow
@@ -436,6 +437,7 @@ SIMPLE: dict[type[c.Command], Callable[[State, c.Command], None]] = {
     c.SendSignal: send_signal,  # type: ignore[dict-item]
     c.PauseFunction: pause_function,  # type: ignore[dict-item]
     c.OverrideConfig: override_config,  # type: ignore[dict-item]
+    c.LookBack: look_back,  # type: ignore[dict-item]
     c.StartJob: start_job,  # type: ignore[dict-item]
     c.StepJob: step_job,  # type: ignore[dict-item]
     c.StopJob: stop_job,  # type: ignore[dict-item]

@@ -16,6 +16,7 @@ from perdure.shard.commands import (
     Command,
     ContinueEvent,
     FireRule,
+    LookBack,
     ReceiveEvents,
     Rerun,
     SendSignal,
@@ -94,6 +95,8 @@ class Decider:
             command.loaded = True
             self._loads.want_run(run_id, command)
             return False
+        if isinstance(command, LookBack) and not command.ready:
+            return self._loads.prepare_lookback(command)
         if isinstance(command, Rerun) and not command.asked:
             return self._loads.prepare_reruns(command, [command.run])
         if isinstance(command, CallEnded) and command.signals is None:

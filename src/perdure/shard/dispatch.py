@@ -23,10 +23,11 @@ from perdure.protocol.failures import OpError
 from perdure.protocol.ids import new_ulid
 from perdure.shard.admitting import TIMER, read_timer_id
 from perdure.shard.calls import CallBuilder, job_id, uses_api
-from perdure.shard.commands import FireRule
-from perdure.shard.keys import CRON, THROTTLE
+from perdure.shard.commands import FireRule, LookBack
+from perdure.shard.keys import CRON, LOOKBACK, THROTTLE
 from perdure.shard.lines import Line, TurnQueue, needs_of
 from perdure.shard.loads import Loads
+from perdure.shard.looking_back import read_lookback
 from perdure.shard.queues import Queue
 from perdure.shard.rows import ItemRef, KeyRef
 from perdure.shard.scheduling import fire_schedule
@@ -247,10 +248,15 @@ class Dispatcher:
         key = read_timer_id(ref.run_id)
         if key.kind == CRON:
             fire_schedule(self._state, key)
+            return
+        command: FireRule | LookBack
+        if key.kind == LOOKBACK:
+            command = read_lookback(key)
+            command.item = ref
         else:
             command = FireRule(function_id=key.owner, ref=key, timer=ref.run_id, item=ref)
-            command.faults = self.faults.get(ref, 0)
-            self._state.follow_ups.append(command)
+        command.faults = self.faults.get(ref, 0)
+        self._state.follow_ups.append(command)
 
     def _call(self, queue: Queue, ref: ItemRef, run: Run, item: Item, now: int) -> None:
         state = self._state

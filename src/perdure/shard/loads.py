@@ -23,6 +23,7 @@ from perdure.shard.commands import (
     ContinueEvent,
     EventMatch,
     FireRule,
+    LookBack,
     ReceiveEvents,
     Rerun,
     SendSignal,
@@ -35,6 +36,9 @@ from perdure.shard.ports import Store
 from perdure.shard.queues import WINDOW, Queue
 from perdure.shard.rows import EventRow, ItemRef, KeyRef, WaitLookup, WaitRef
 from perdure.shard.state import State
+
+RECENT_EVENTS = 1_000
+"""Most events that a wait which looks back is shown, the newest."""
 
 
 class Loads:
@@ -125,6 +129,19 @@ class Loads:
     def prepare_rule(self, command: FireRule) -> None:
         """Read what a rule has held back; the command comes back by itself."""
         self._rules.append(command)
+
+    def prepare_lookback(self, command: LookBack) -> bool:
+        """Read the recent events for a wait. False: the command comes back by itself."""
+        run = self._state.memory.runs.get(command.run)
+        wait = None if run is None else run.waits.get(command.n)
+        if run is None or wait is None:
+            command.ready = True
+            return True
+        if not run.memos_resident:
+            self.want_run(command.run, command)
+        else:
+            self._start(self._load_recent(command, wait.event), [command])
+        return False
 
     def prepare_reruns(self, command: Rerun | StepJob, run_ids: list[str]) -> bool:
         """Read runs, and what the rules of their functions remember, for what may run them again.
@@ -358,6 +375,14 @@ class Loads:
         await self._load_missing([run_id for c in commands for run_id in self._pins.get(id(c), ())])
         self._hold(read, commands)
         self._give_back(list(commands))
+
+    async def _load_recent(self, command: LookBack, name: str) -> None:
+        read = self._state.memory.begin_read()
+        self._pin(command, command.run)
+        command.events = await self._store.recent_events(self._shard, name, command.since, RECENT_EVENTS)
+        command.ready = True
+        self._hold(read, [command])
+        self._give_back([command])
 
     async def _load_reruns(self, asking: list[tuple[Rerun | StepJob, list[str]]]) -> None:
         state, memory = self._state, self._state.memory

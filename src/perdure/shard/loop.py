@@ -35,7 +35,7 @@ from perdure.errors import EpochLost, RequestError, ShardClosed, StoreUnavailabl
 from perdure.protocol.calls import Call, CallAnswer, CallFailure
 from perdure.shard.batch import Batch
 from perdure.shard.calls import CallBuilder
-from perdure.shard.commands import CallEnded, Checkpoint, Command, ContinueEvent, FireRule
+from perdure.shard.commands import CallEnded, Checkpoint, Command, ContinueEvent, FireRule, LookBack
 from perdure.shard.counts import Counts
 from perdure.shard.deciding import Decider
 from perdure.shard.dispatch import Dispatcher
@@ -458,7 +458,7 @@ class Shard:
         for command in dict.fromkeys(commands):
             if isinstance(command, ContinueEvent):
                 self._outbox_faults[command.receipt] = command.faults
-            elif isinstance(command, FireRule):
+            elif isinstance(command, FireRule | LookBack):
                 self._dispatcher.faults[command.item] = command.faults
             else:
                 command.again()

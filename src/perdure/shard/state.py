@@ -42,7 +42,7 @@ from perdure.protocol.ids import new_ulid
 from perdure.shard.batch import TIMER_ITEM, Batch
 from perdure.shard.commands import Command, ContinueEvent, Target
 from perdure.shard.job import Job
-from perdure.shard.keys import PLACE, SINGLETON, TAKEN
+from perdure.shard.keys import LOOKBACK, PLACE, SINGLETON, TAKEN
 from perdure.shard.lines import Line, Lines, TurnQueue, line_name, needs_of
 from perdure.shard.memory import Memory
 from perdure.shard.ports import Entropy
@@ -370,6 +370,9 @@ class State:
             )
             self.memory.add_wait(run, kept)
             self.batch.put_wait(run, kept)
+            if wait.lookback:
+                key = KeyRef(LOOKBACK, run.function_id, f"{run.id}.{n}.{self.now - wait.lookback}")
+                self.set_timer(f"~{key.kind}~{key.owner}~{key.key}", run.function_id, self.now)
         if new.invocation is not None:
             self._invoke(run, item, new.invocation)
         return item

@@ -6,9 +6,11 @@ import json
 from collections import Counter
 from typing import Any
 
+import msgspec
+
 from perdure.core.flow.admission import Pause
 from perdure.shard.commands import PauseFunction
-from tests.unit.shard.shards import APP, World, an_event, config, sleep, step, virtually
+from tests.unit.shard.shards import APP, SETTINGS, World, an_event, config, sleep, step, virtually, wait
 
 
 async def world(**rules: Any) -> World:
@@ -297,3 +299,37 @@ class TestPause:
         assert statuses(w) == {"SKIPPED": 1}
         ended = [json.loads(h.body) for h in w.tables.history[w.run().id].values() if h.kind == "ended"]
         assert ended[0]["reason"] == "FunctionPaused"
+
+
+class TestLookback:
+    @virtually
+    async def test_an_event_just_before_the_wait_ends_it_once(self) -> None:
+        settings = msgspec.structs.replace(SETTINGS, lookback_ms=10_000)
+        w = await World(settings=settings).start(config("f", "go"))
+        await w.send(an_event("go"), an_event("paid", {"n": 1}))
+        call = await w.call()
+        await w.sleep(5)
+        call.ops(wait("first", "paid"))
+        call = await w.call()
+        assert w.steps(call.run_id)["first"]["data"] == {"n": 1}
+        call.ops(wait("second", "paid"))
+        await w.settle()
+        assert not w.network.open
+        assert [item.kind for item in w.items(call.run_id)] == ["wait"]
+        assert not w.tables.items.keys() - w.tables.runs.keys()
+
+    @virtually
+    async def test_off_unless_asked_for(self) -> None:
+        w = await world()
+        await w.send(an_event("go"), an_event("paid"))
+        (await w.call()).ops(wait("first", "paid"))
+        await w.settle()
+        assert not w.network.open
+
+    @virtually
+    async def test_one_wait_asks_for_it(self) -> None:
+        w = await world()
+        await w.send(an_event("go"), an_event("paid", {"n": 2}))
+        await w.sleep(5)
+        (await w.call()).ops(wait("first", "paid", **{"lookback": "1m", "if": "async.data.n == 2"}))
+        assert (await w.call()).body["steps"]["first"]["data"] == {"n": 2}

@@ -72,7 +72,7 @@ NEXT_PART = (
     "SELECT part FROM items WHERE shard=?1 AND function_id=?2 AND part>?3 AND in_flight=0 ORDER BY part LIMIT 1"
 )
 RECENT_EVENTS = (
-    f"SELECT {','.join(EventRow._fields)} FROM events WHERE name=?1 AND internal=0 AND received_at>=?2"
+    f"SELECT {','.join(EventRow._fields)} FROM events WHERE name=?1 AND internal=0 AND received_at>=?2 AND shard=?4"
     " ORDER BY internal_id DESC LIMIT ?3"
 )
 FIND_WAITS = (
@@ -204,9 +204,9 @@ class Loader:
                 parts.append(after := found)
         return parts
 
-    def recent_events(self, name: str, since: int, limit: int) -> list[EventRow]:
+    def recent_events(self, shard: int, name: str, since: int, limit: int) -> list[EventRow]:
         """Events of a name received at `since` or later, the newest `limit`, in order of receipt."""
-        rows = map(EventRow._make, self._connection.execute(RECENT_EVENTS, (name, since, limit)))
+        rows = map(EventRow._make, self._connection.execute(RECENT_EVENTS, (name, since, limit, shard)))
         return sorted(rows, key=lambda event: event.receipt)
 
     def find_waits(self, shard: int, lookups: Sequence[WaitLookup], limit: int) -> list[WaitRef]:

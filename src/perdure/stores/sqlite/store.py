@@ -185,7 +185,7 @@ class SqliteStore:
 
     async def recent_events(self, shard: int, name: str, since: int, limit: int) -> list[EventRow]:
         """Events of a name received at `since` (ms) or later, the newest `limit`, in order of receipt."""
-        return self._load(lambda: self._loader.recent_events(name, since, limit))
+        return self._load(lambda: self._loader.recent_events(shard, name, since, limit))
 
     async def find_waits(self, shard: int, lookups: Sequence[WaitLookup], limit: int) -> list[WaitRef]:
         """Waits that the lookups find, for each lookup in the order of (run id, n), at most `limit` a
