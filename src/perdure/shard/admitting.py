@@ -40,7 +40,7 @@ from perdure.core.planning import plan_cancel, plan_match
 from perdure.protocol.events import IncomingEvent
 from perdure.protocol.ids import new_ulid
 from perdure.protocol.memos import plain_error_memo, rate_limited_memo
-from perdure.shard.commands import FireRule, Target
+from perdure.shard.commands import FireRule, ParsedEvent, Target
 from perdure.shard.keys import (
     BATCH,
     CLOSED_BATCH,
@@ -80,6 +80,7 @@ def start_function(
     found: Mapping[KeyRef, bytes],
     how: Beginning = ORDINARY,
     origin: Origin = Origin.EVENT,
+    parsed: ParsedEvent | None = None,
 ) -> tuple[Run | None, bool]:
     """Let events meet a function: the run that starts or is written down, and whether the events were taken.
 
@@ -89,7 +90,7 @@ def start_function(
     if rules.plain and pause is Pause.NO:
         return state.create_run(function, events, how), True
     receipt, first = events[0]
-    body: dict[str, object] = msgspec.json.decode(first.body)
+    body = (parsed or ParsedEvent(first.body)).value()
     if keys is None:
         keys = ask(rules, body, origin, state.now)
     known = _known(state, function.id, keys, found, pause)
@@ -298,10 +299,11 @@ def start_target(
     target: Target,
     keys: Keys | None,
     found: Mapping[KeyRef, bytes],
+    parsed: ParsedEvent | None,
 ) -> None:
     """Start the one function that a step has invoked or whose schedule has come."""
     how = Beginning(target.correlation, cron=target.cron)
-    run, _ = start_function(state, function, [event], keys, found, how)
+    run, _ = start_function(state, function, [event], keys, found, how, parsed=parsed)
     if run is None or target.correlation is None:
         return
     parent_id, _, step = target.correlation.partition(".")

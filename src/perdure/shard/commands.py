@@ -82,6 +82,22 @@ class ReceiveEvents(Command):
         return sum(len(event.body) for event in self.events) + 256
 
 
+class ParsedEvent:
+    """An event that is decoded when something first needs its values, and then once."""
+
+    __slots__ = ("_value", "body")
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+        self._value: dict[str, object] | None = None
+
+    def value(self) -> dict[str, object]:
+        """The event as expressions see it."""
+        if self._value is None:
+            self._value = msgspec.json.decode(self.body, type=dict[str, object])
+        return self._value
+
+
 class Target(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The one function that an event is for: invoked by a step (`correlation`), or by its schedule (`cron`)."""
 
@@ -118,6 +134,8 @@ class EventMatch:
     """The keys of the rules of those functions that have such, by function."""
     found: dict[KeyRef, bytes] = field(default_factory=dict)
     """What stands under these keys, and under those of the event itself."""
+    parsed: ParsedEvent | None = None
+    """The event, decoded if that was needed."""
     waits: list[tuple[str, int]] = field(default_factory=list)
     more: tuple[str, str, int] | None = None
     """Path, run id and n from where to go on, if not all waits were found."""

@@ -24,13 +24,14 @@ from perdure.shard.commands import (
     EventMatch,
     FireRule,
     LookBack,
+    ParsedEvent,
     ReceiveEvents,
     Rerun,
     SendSignal,
     StepJob,
 )
 from perdure.shard.lines import Line
-from perdure.shard.matching import WAITS_AT_ONCE, ParsedEvent, Question, ask, ask_target
+from perdure.shard.matching import WAITS_AT_ONCE, Question, ask, ask_target
 from perdure.shard.memory import run_from_rows
 from perdure.shard.ports import Store
 from perdure.shard.queues import WINDOW, Queue

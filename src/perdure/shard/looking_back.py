@@ -13,8 +13,8 @@ import msgspec
 from perdure.core.model import Run, WaitKind
 from perdure.core.planning import plan_match
 from perdure.shard.admitting import timer_id
-from perdure.shard.commands import LookBack
-from perdure.shard.matching import ParsedEvent, holds
+from perdure.shard.commands import LookBack, ParsedEvent
+from perdure.shard.matching import holds
 from perdure.shard.rows import KeyRef
 from perdure.shard.state import State
 

@@ -26,7 +26,7 @@ from perdure.errors import ExpressionError
 from perdure.protocol.events import IncomingEvent
 from perdure.protocol.memos import data_memo, plain_error_memo
 from perdure.shard.admitting import key_refs, start_function, start_target
-from perdure.shard.commands import ContinueEvent, EventMatch, ReceiveEvents, Target
+from perdure.shard.commands import ContinueEvent, EventMatch, ParsedEvent, ReceiveEvents, Target
 from perdure.shard.keys import TAKEN
 from perdure.shard.rows import EventRow, KeyRef, OutboxRow, WaitLookup
 from perdure.shard.state import ApplyFault, State
@@ -45,22 +45,6 @@ class Question(msgspec.Struct):
     lookups: list[WaitLookup]
 
 
-class ParsedEvent:
-    """An event that is decoded when something first needs its values, and then once."""
-
-    __slots__ = ("_value", "body")
-
-    def __init__(self, body: bytes) -> None:
-        self.body = body
-        self._value: dict[str, object] | None = None
-
-    def value(self) -> dict[str, object]:
-        """The event as expressions see it."""
-        if self._value is None:
-            self._value = msgspec.json.decode(self.body, type=dict[str, object])
-        return self._value
-
-
 def ask(
     state: State,
     name: str,
@@ -74,7 +58,7 @@ def ask(
 
     `after` (path, run id, n) goes on behind an earlier page of waits.
     """
-    match = EventMatch()
+    match = EventMatch(parsed=parsed)
     keys: list[KeyRef] = []
     functions = state.functions
     if target is not None:
@@ -99,7 +83,7 @@ def ask_target(state: State, parsed: ParsedEvent, target: Target) -> Question:
     if function is None:
         return Question(EventMatch(), [], [])
     flow_keys = ask_rules(function.rules, parsed.value(), Origin.EVENT, state.now)
-    match = EventMatch([function], {function.id: flow_keys})
+    match = EventMatch([function], {function.id: flow_keys}, parsed=parsed)
     return Question(match, key_refs(function.id, flow_keys), [])
 
 
@@ -122,7 +106,8 @@ def decide_received(state: State, command: ReceiveEvents) -> None:
         row = state.batch.changes.events[-1]
         try:
             _start_runs(state, match, receipt, event, deduplicate=command.target is None)
-            _end_waits(state, match, receipt, event.name, ParsedEvent(event.body), event.internal_id)
+            parsed = match.parsed or ParsedEvent(event.body)
+            _end_waits(state, match, receipt, event.name, parsed, event.internal_id)
         except ApplyFault:
             raise
         except Exception as error:
@@ -141,11 +126,13 @@ def decide_continued(state: State, command: ContinueEvent) -> None:
     if command.target is not None:
         for function in match.functions:
             keys = match.flow_keys.get(function.id)
-            start_target(state, function, (row.receipt, event), command.target, keys, match.found)
+            start_target(
+                state, function, (row.receipt, event), command.target, keys, match.found, match.parsed
+            )
         state.batch.changes.outbox[row.receipt] = None
         return
     _start_runs(state, match, row.receipt, event, deduplicate=True)
-    _end_waits(state, match, row.receipt, row.name, ParsedEvent(row.body), row.internal_id)
+    _end_waits(state, match, row.receipt, row.name, match.parsed or ParsedEvent(row.body), row.internal_id)
     if match.more is not None:
         _go_on_later(state, row.receipt, match.more, row)
     else:
@@ -167,7 +154,9 @@ def _start_runs(
         if deduplicate and state.key(KeyRef(TAKEN, function.id, event.id), match.found) is not None:
             continue
         keys = match.flow_keys.get(function.id)
-        run, taken = start_function(state, current, [(receipt, event)], keys, match.found)
+        run, taken = start_function(
+            state, current, [(receipt, event)], keys, match.found, parsed=match.parsed
+        )
         if deduplicate and taken:
             state.take_event(current, event.id, run)
 

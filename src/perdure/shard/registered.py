@@ -9,6 +9,7 @@ import msgspec
 from perdure.core.functions import Function
 from perdure.core.settings import Settings
 from perdure.protocol.functions import FunctionConfig
+from perdure.protocol.overrides import override_config
 from perdure.protocol.registration import RegistrationError
 from perdure.shard.rows import FunctionRow
 
@@ -30,6 +31,4 @@ def make_function(row: FunctionRow, config: FunctionConfig, settings: Settings) 
 
 def overridden(config: FunctionConfig, overrides: bytes) -> FunctionConfig:
     """The configuration with parts (a JSON object) in place of the code's. Raises `RegistrationError`."""
-    from perdure.protocol.overrides import override_config
-
     return override_config(config, msgspec.json.decode(overrides, type=dict[str, object]))
