@@ -40,6 +40,7 @@ from perdure.core.planning import plan_cancel, plan_match
 from perdure.protocol.events import IncomingEvent
 from perdure.protocol.ids import new_ulid
 from perdure.protocol.memos import plain_error_memo, rate_limited_memo
+from perdure.shard.beginning import ORDINARY, Beginning, TriggerEvent
 from perdure.shard.commands import FireRule, ParsedEvent, Target
 from perdure.shard.keys import (
     BATCH,
@@ -50,7 +51,7 @@ from perdure.shard.keys import (
     SINGLETON,
 )
 from perdure.shard.rows import EventRow, KeyRef
-from perdure.shard.state import ORDINARY, Beginning, State, TriggerEvent
+from perdure.shard.state import State
 
 TIMER = "~"
 """The ids of timers of rules begin with it."""

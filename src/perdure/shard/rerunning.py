@@ -13,9 +13,10 @@ from perdure.errors import RequestError
 from perdure.protocol.events import IncomingEvent
 from perdure.protocol.ids import new_ulid
 from perdure.shard.admitting import start_function
+from perdure.shard.beginning import Beginning
 from perdure.shard.commands import Rerun
 from perdure.shard.rows import KeyRef
-from perdure.shard.state import Beginning, State
+from perdure.shard.state import State
 
 
 class _Head(msgspec.Struct):

@@ -18,11 +18,12 @@ from perdure.protocol.events import internal_event
 from perdure.protocol.functions import Trigger
 from perdure.protocol.ids import new_ulid
 from perdure.shard.admitting import timer_id
+from perdure.shard.beginning import Beginning
 from perdure.shard.commands import Target
 from perdure.shard.keys import CRON
 from perdure.shard.rows import KeyRef
 from perdure.shard.schedules import Schedule
-from perdure.shard.state import Beginning, State
+from perdure.shard.state import State
 
 
 def put_schedules(state: State, function: Function) -> None:

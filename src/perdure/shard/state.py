@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from perdure.core import history
-from perdure.core.expressions import compile_expression, equalities
+from perdure.core.cancelling import cancel_waits
+from perdure.core.ending import EndEvent, end_events
 from perdure.core.flow import timeouts
 from perdure.core.flow.admission import Pause, RunFlow
 from perdure.core.functions import Function, Functions
@@ -27,19 +28,17 @@ from perdure.core.model import (
     RunStatus,
     Step,
     Wait,
-    WaitKind,
 )
 from perdure.core.operations import CORRELATION_PATH
 from perdure.core.pacing import Gate
 from perdure.core.plan import Invocation, NewItem, Outcome, Plan
 from perdure.core.planning import plan_crash
 from perdure.core.settings import Settings
-from perdure.errors import ExpressionError
 from perdure.protocol import lifecycle
 from perdure.protocol.events import IncomingEvent, internal_event
-from perdure.protocol.functions import Cancel
 from perdure.protocol.ids import new_ulid
 from perdure.shard.batch import TIMER_ITEM, Batch
+from perdure.shard.beginning import ORDINARY, Beginning, TriggerEvent
 from perdure.shard.commands import Command, ContinueEvent, Target
 from perdure.shard.job import Job
 from perdure.shard.keys import LOOKBACK, PLACE, SINGLETON, TAKEN
@@ -63,40 +62,8 @@ from perdure.shard.schedules import Schedules
 
 log = logging.getLogger("perdure.shard")
 
-QUIET_EVENTS = (lifecycle.FAILED, lifecycle.FINISHED)
-"""Runs that one of these events started send none themselves.
-
-Otherwise a failure handler that fails would start itself.
-"""
 REQUEST_PLACES = 100
 """Requests made for runs at once."""
-
-
-TriggerEvent = tuple[int, IncomingEvent]
-"""An event and its receipt."""
-
-
-class Beginning(msgspec.Struct, frozen=True, gc=False):
-    """How a run comes to be.
-
-    `correlation` names the step that invoked it. `flow` and `deadline` come from its admission. `held` says that it
-    waits until the function is resumed. `cancellations` are armed, for events received after `since` (0: after its
-    first event). `skipped` is (reason, holder) of a run that is only written down.
-    """
-
-    correlation: str | None = None
-    flow: RunFlow | None = None
-    deadline: int | None = None
-    held: bool = False
-    cancellations: tuple[Cancel, ...] = ()
-    since: int = 0
-    batch_id: str | None = None
-    cron: str | None = None
-    original_run_id: str | None = None
-    skipped: tuple[str, str] | None = None
-
-
-ORDINARY = Beginning()
 
 
 class ApplyFault(Exception):
@@ -265,7 +232,9 @@ class State:
         if how.deadline is not None:
             self.add_item(run, NewItem(ItemKind.DEADLINE, "", "", how.deadline, data=b"start"))
         if how.cancellations:
-            self._arm(run, how.cancellations, how.since or run.receipts[0])
+            for wait in cancel_waits(run, how.cancellations, how.since or run.receipts[0], now):
+                self.memory.add_wait(run, wait)
+                self.batch.put_wait(run, wait)
         if run.flow is not None and run.flow.singleton is not None:
             self.put_key(KeyRef(SINGLETON, function.id, run.flow.singleton.id), run.id.encode())
         return run
@@ -276,27 +245,6 @@ class State:
         note = history.EndedNote(run.status.value, reason, holder)
         self._note(run, "ended", history.encode(note))
         self.batch.ended.append(run.status)
-
-    def _arm(self, run: Run, cancellations: tuple[Cancel, ...], since: int) -> None:
-        """Let later events cancel the run. One whose condition cannot be read never does."""
-        event: dict[str, object] | None = None
-        for cancel in cancellations:
-            path = value = ""
-            if cancel.condition:
-                try:
-                    expression = compile_expression(cancel.condition)
-                except ExpressionError:
-                    continue
-                if event is None:
-                    event = msgspec.json.decode(run.events[0], type=dict[str, object])
-                found = equalities(expression, event)
-                path, value = (found.path, found.value) if found is not None else ("", "")
-            until = cancel.until_ms or (self.now + cancel.timeout_ms if cancel.timeout_ms is not None else 0)
-            n = run.seq
-            run.seq = n + 1
-            wait = Wait(n, WaitKind.CANCEL, cancel.event, path, value, cancel.condition, since, until)
-            self.memory.add_wait(run, wait)
-            self.batch.put_wait(run, wait)
 
     def begin(self, run: Run) -> None:
         """The first call of a run leaves: it has begun, and its places are its own until it ends."""
@@ -483,26 +431,19 @@ class State:
         self.batch.payload += len(event.body)
         return receipt
 
-    def emit(
-        self,
-        name: str,
-        data: bytes,
-        event_id: str | None,
-        correlation: str | None,
-        meta: bytes | None = None,
-    ) -> None:
+    def _emit(self, event: EndEvent, correlation: str | None) -> None:
         """Store an event of the server's own, and see to it that it is matched, if anything could meet it.
 
         It is stored with an outbox row in the commit that makes it, so that a crash right after it loses
         nothing.
         """
         internal_id = new_ulid(self.now, self.entropy(10))
-        event = internal_event(name, data, internal_id, event_id or internal_id, self.now, meta=meta)
-        receipt = self.store_event(event, internal=True)
-        if self._interests(name, correlation):
+        event_id = event.id or internal_id
+        made = internal_event(event.name, event.data, internal_id, event_id, self.now, meta=event.meta)
+        receipt = self.store_event(made, internal=True)
+        if self._interests(event.name, correlation):
             self.batch.changes.outbox[receipt] = OutboxRow(receipt, "")
-            row = self.batch.changes.events[-1]
-            self.follow_ups.append(ContinueEvent(receipt=receipt, event=row))
+            self.follow_ups.append(ContinueEvent(receipt=receipt, event=self.batch.changes.events[-1]))
 
     def _interests(self, name: str, correlation: str | None) -> bool:
         if self.functions.has_triggers(name):
@@ -587,8 +528,8 @@ class State:
         note = history.EndedNote(outcome.status.value, reason)
         self._note(run, "ended", history.encode(note))
         self.batch.ended.append(outcome.status)
-        if run.event_name not in QUIET_EVENTS and not outcome.quiet:
-            self._emit_end(run, outcome)
+        for event in end_events(run, self.functions.by_id[run.function_id].slug, outcome):
+            self._emit(event, run.correlation)
 
     def _leave(self, run: Run, flow: RunFlow) -> None:
         """The run gives back what it holds for its life."""
@@ -598,36 +539,3 @@ class State:
                 self.drop_key(KeyRef(PLACE, run.function_id, run.id))
         if flow.singleton is not None:
             self.drop_key(KeyRef(SINGLETON, run.function_id, flow.singleton.id))
-
-    def _emit_end(self, run: Run, outcome: Outcome) -> None:
-        function = self.functions.by_id[run.function_id]
-        first, rest = run.events[0], run.events
-        meta = _meta(first)
-        if outcome.error is not None:
-            data = lifecycle.failed_event_data(
-                function.slug, run.id, first, rest, outcome.output or b"null", outcome.error, run.correlation
-            )
-        elif outcome.status is RunStatus.CANCELLED:
-            data = lifecycle.cancelled_event_data(function.slug, run.id, first, rest, run.correlation)
-        else:
-            data = lifecycle.finished_event_data(
-                function.slug, run.id, first, rest, outcome.output or b"null", run.correlation
-            )
-        self.emit(lifecycle.FINISHED, data, None, run.correlation, meta)
-        if outcome.status is RunStatus.FAILED:
-            self.emit(lifecycle.FAILED, data, run.id, run.correlation, meta)
-        elif outcome.status is RunStatus.CANCELLED:
-            self.emit(lifecycle.CANCELLED, data, run.id, run.correlation, meta)
-
-
-class _WithMeta(msgspec.Struct, gc=False):
-    meta: msgspec.Raw = msgspec.Raw()
-
-
-_WITH_META = msgspec.json.Decoder(_WithMeta)
-
-
-def _meta(event: bytes) -> bytes | None:
-    """The sessions of a run's event, which the events of its end carry on."""
-    meta = bytes(_WITH_META.decode(event).meta) if b'"meta":' in event else b""
-    return meta if meta[:1] == b"{" else None

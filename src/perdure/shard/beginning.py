@@ -1,0 +1,35 @@
+"""How a run comes to be: what its admission, or whoever asks for it, says beside its function and its events."""
+
+from __future__ import annotations
+
+import msgspec
+
+from perdure.core.flow.admission import RunFlow
+from perdure.protocol.events import IncomingEvent
+from perdure.protocol.functions import Cancel
+
+TriggerEvent = tuple[int, IncomingEvent]
+"""An event and its receipt."""
+
+
+class Beginning(msgspec.Struct, frozen=True, gc=False):
+    """How a run comes to be.
+
+    `correlation` names the step that invoked it. `flow` and `deadline` come from its admission. `held` says that it
+    waits until the function is resumed. `cancellations` are armed, for events received after `since` (0: after its
+    first event). `skipped` is (reason, holder) of a run that is only written down.
+    """
+
+    correlation: str | None = None
+    flow: RunFlow | None = None
+    deadline: int | None = None
+    held: bool = False
+    cancellations: tuple[Cancel, ...] = ()
+    since: int = 0
+    batch_id: str | None = None
+    cron: str | None = None
+    original_run_id: str | None = None
+    skipped: tuple[str, str] | None = None
+
+
+ORDINARY = Beginning()
