@@ -6,7 +6,7 @@ of an attempt that is tried again stands here, since it stands nowhere else.
 
 Kinds and their fields (times are ms since the epoch):
 
-- `queued`: the run was created. `event` is the id of its first event.
+- `queued`: the run was created. `event` is the id of its first event; `problems` what its rules could not compute.
 - `call`: a call to the app ended. What was called (`step` is empty for a discovery), when it was queued and
   sent, the HTTP status (0 if none came), the operations that it answered with, the error if it failed, when
   it is tried again.
@@ -97,11 +97,12 @@ class RequestNote(msgspec.Struct, omit_defaults=True, gc=False):
 
 
 class QueuedNote(msgspec.Struct, omit_defaults=True, gc=False):
-    """The run was created."""
+    """The run was created. `problems` are keys of rules that could not be computed for it, in words."""
 
     event: str
     name: str = ""
     invoked_by: str = ""
+    problems: tuple[str, ...] = ()
 
 
 class InvokedNote(msgspec.Struct, omit_defaults=True, gc=False):

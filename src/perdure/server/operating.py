@@ -19,6 +19,7 @@ from perdure.core.functions import Function
 from perdure.core.model import RunStatus
 from perdure.errors import ExpressionError, RequestError
 from perdure.protocol.durations import format_time, parse_time
+from perdure.protocol.faults import explain
 from perdure.protocol.ids import ACCOUNT_ID, ENVIRONMENT_ID, new_ulid
 from perdure.protocol.payloads import NestedTooDeeply, json_text
 from perdure.server.context import Server
@@ -216,7 +217,7 @@ def _check_condition(text: str) -> None:
     try:
         compile_expression(text)
     except ExpressionError as error:
-        raise RequestError(400, f"if is no expression: {error.message}") from None
+        raise RequestError(400, f"if does not compile. {explain(text, error)}.") from None
 
 
 def _time(name: str, text: str) -> int:

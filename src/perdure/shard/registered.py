@@ -6,6 +6,7 @@ import logging
 
 import msgspec
 
+from perdure.core.expressions import compile_expression
 from perdure.core.functions import Function
 from perdure.core.settings import Settings
 from perdure.protocol.functions import FunctionConfig
@@ -31,4 +32,9 @@ def make_function(row: FunctionRow, config: FunctionConfig, settings: Settings) 
 
 def overridden(config: FunctionConfig, overrides: bytes) -> FunctionConfig:
     """The configuration with parts (a JSON object) in place of the code's. Raises `RegistrationError`."""
-    return override_config(config, msgspec.json.decode(overrides, type=dict[str, object]))
+    fields = msgspec.json.decode(overrides, type=dict[str, object])
+    return override_config(config, fields, _check)
+
+
+def _check(text: str) -> None:
+    compile_expression(text)

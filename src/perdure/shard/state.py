@@ -222,7 +222,8 @@ class State:
         self.batch.touch_run(run)
         for _, event in events[1:]:
             self.batch.changes.run_events.append(RunEventRow(event.internal_id, run.id))
-        note = history.QueuedNote(first.internal_id, first.name, how.correlation or "")
+        problems = () if how.flow is None else how.flow.problems
+        note = history.QueuedNote(first.internal_id, first.name, how.correlation or "", problems)
         self._note(run, "queued", history.encode(note))
         if how.skipped is not None:
             self._skip(run, *how.skipped)

@@ -43,7 +43,6 @@ from perdure.core.flow.rules import FlowRules
 from perdure.core.flow.singleton import SingletonAction
 from perdure.core.flow.stored import Arrival, Stored
 from perdure.core.flow.timeouts import start_deadline
-from perdure.core.flow.waiting import Ticket
 
 
 class Origin(StrEnum):
@@ -109,14 +108,6 @@ class RunFlow(Stored, frozen=True):
     singleton: Key | None = None
     problems: tuple[str, ...] = ()
     ranked: bool = False
-
-    def first_call(self, function_id: str, run: str, item: str) -> Ticket:
-        """The ticket of the call that begins the run."""
-        return Ticket(function_id, run, item, self.order, self.steps, self.runs, self.throttle)
-
-    def further_call(self, function_id: str, run: str, item: str) -> Ticket:
-        """The ticket of a later call, or of a retry of the first."""
-        return Ticket(function_id, run, item, self.order, self.steps)
 
     @property
     def matters(self) -> bool:

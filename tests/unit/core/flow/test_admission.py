@@ -65,7 +65,7 @@ def test_without_rules_a_run_starts_at_once() -> None:
     assert ask(rules(), EVENT, Origin.EVENT, NOW) == Keys()
     found = started(decide(rules()))
     assert found == Start(RunFlow(NOW, NOW), None, False, None, True, None)
-    assert not found.flow.waits
+    assert not found.flow.matters
 
 
 def test_a_time_in_the_future_is_kept() -> None:
@@ -94,15 +94,6 @@ def test_everything_that_a_run_needs_is_computed_once() -> None:
     named = {need.limit for need in (*flow.steps, *flow.runs, flow.throttle)}
     assert named == set(prepared.limits)
     assert RunFlow.decode(flow.encode()) == flow
-    first = flow.first_call("F", "R", "R/1")
-    assert (first.steps, first.runs, first.throttle, first.order) == (
-        flow.steps,
-        flow.runs,
-        flow.throttle,
-        flow.order,
-    )
-    further = flow.further_call("F", "R", "R/2")
-    assert (further.steps, further.runs, further.throttle) == (flow.steps, (), None)
 
 
 def test_a_duplicate_is_dropped_before_everything_and_takes_no_place() -> None:
