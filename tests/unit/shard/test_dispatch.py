@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from perdure.core import pacing
+from perdure.core.model import Part
 from perdure.protocol.calls import CallAnswer, CallFailure
 from perdure.shard import dispatch
 from perdure.shard import memory as memory_module
@@ -120,7 +121,7 @@ async def test_no_place_is_lost() -> None:
     world = await World().start(HELLO)
     await world.send(*(an_event("test/hello") for _ in range(60)))
     await world.settle()
-    gate = world.shard.state.gates[function_app(world)]
+    gate = world.shard.state.gate(function_app(world))
     assert len(gate.in_flight) == pacing.YOUNG_CALLS
     while world.network.open:
         world.network.open[0].returns()
@@ -153,7 +154,7 @@ async def test_a_cancelled_run_gives_its_place_back_when_its_call_ends() -> None
 async def test_one_function_takes_half_of_an_app_while_another_waits() -> None:
     """Long calls of one function must not keep the others from their turn."""
     world = await World().start(HELLO, OTHER)
-    gate = world.shard.state.gates[function_app(world)]
+    gate = world.shard.state.gate(function_app(world))
     gate.hard_limit, gate.young_calls = 4, 4
     await world.send(*(an_event("test/hello") for _ in range(10)))
     await world.settle()
@@ -181,7 +182,7 @@ async def test_a_reference_from_a_stale_window_is_only_a_hint() -> None:
     asleep.ops(sleep("nap", "1h"))
     await world.settle()
     state = world.shard.state
-    queue = next(iter(state.queues.by_function.values()))
+    queue = state.queue(next(iter(state.functions.by_id)), Part.CALLS)
     for run_id in (asleep.run_id, busy.run_id):
         for n in state.memory.runs[run_id].items:
             queue.push(ItemRef(state.now, run_id, n), 1)

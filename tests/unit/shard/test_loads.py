@@ -73,7 +73,7 @@ async def test_events_of_one_round_share_their_reads() -> None:
     world = await World().start(HELLO)
     reads = Reads(world)
     await asyncio.gather(*(world.send(an_event("test/hello"), an_event("test/hello")) for _ in range(5)))
-    assert reads.names == ["find_dedupe"]
+    assert reads.names == ["find_keys"]
 
 
 @virtually
@@ -239,7 +239,7 @@ def test_a_key_taken_by_one_command_of_a_read_is_seen_by_the_others(monkeypatch:
     @virtually
     async def test() -> None:
         world = await World().start(HELLO)
-        gate = Reads(world).hold("find_dedupe")
+        gate = Reads(world).hold("find_keys")
         sends = [asyncio.ensure_future(world.send(an_event("test/hello", id="same"))) for _ in range(4)]
         await world.settle()
         gate.set()

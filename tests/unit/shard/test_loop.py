@@ -256,7 +256,7 @@ class TestStoreThatRefuses:
         faults = iter([StoreUnavailable("locked")])
 
         def fault(name: str) -> None:
-            if name == "find_dedupe":
+            if name == "find_keys":
                 for error in faults:
                     raise error
 

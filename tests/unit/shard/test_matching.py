@@ -10,8 +10,9 @@ import pytest
 
 from perdure.shard import loads, matching
 from perdure.shard import memory as memory_module
+from perdure.shard.keys import TAKEN
 from perdure.shard.matching import ParsedEvent, ask
-from perdure.shard.rows import WaitLookup
+from perdure.shard.rows import KeyRef, WaitLookup
 from tests.sim.virtual_time import START_MS
 from tests.unit.shard.shards import (
     World,
@@ -45,7 +46,7 @@ class TestQuestions:
         f, g = a_function("f", "x"), a_function("g", "x")
         question = self.asked(a_state(f, g))
         assert question.match.functions == [f, g]
-        assert question.keys == [(f.id, "id-1"), (g.id, "id-1")]
+        assert question.keys == [KeyRef(TAKEN, f.id, "id-1"), KeyRef(TAKEN, g.id, "id-1")]
 
     def test_a_lookup_for_each_path_that_any_wait_uses_and_the_event_has(self) -> None:
         state = a_state()
@@ -142,7 +143,7 @@ class TestStarting:
         held: list[asyncio.Event] = []
 
         async def hold(name: str) -> None:
-            if name == "find_dedupe":
+            if name == "find_keys":
                 held.append(asyncio.Event())
                 await held[-1].wait()
 

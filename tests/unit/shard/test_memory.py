@@ -6,10 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from perdure.core.flow.admission import RunFlow
+from perdure.core.flow.concurrency import Need
 from perdure.core.model import Item, ItemKind, Run, RunStatus, Step, Wait, WaitKind
 from perdure.shard import memory as memory_module
+from perdure.shard.keys import RATE, SINGLETON
 from perdure.shard.memory import Memory, memos_size, run_from_rows
-from perdure.shard.rows import EventRow, ItemRow, RunRow, StepRow, StoredRun, WaitRow
+from perdure.shard.rows import EventRow, ItemRow, KeyRef, RunRow, StepRow, StoredRun, WaitRow
 
 NOW = 1_700_000_000_000
 
@@ -236,28 +239,42 @@ class TestWaits:
 
 
 class TestKeys:
-    def test_a_key_stays_until_every_read_sees_it(self) -> None:
-        memory = Memory()
-        memory.take_key("f", "k", "r", 1)
-        memory.forget_keys()
-        assert memory.taken("f", "k")
-        assert not memory.taken("g", "k")
+    def test_what_a_batch_has_changed_wins_until_every_read_sees_it(self) -> None:
+        memory, ref = Memory(), KeyRef(RATE, "f", "k")
+        memory.keys.put(ref, b"new", 1)
+        memory.keys.forget(memory.oldest_snapshot())
+        assert memory.keys.value(ref, {ref: b"old"}) == b"new"
+        assert memory.keys.value(KeyRef(RATE, "g", "k"), {}) is None
         read = memory.begin_read()
         memory.committed = 1
-        memory.forget_keys()
-        assert memory.taken("f", "k")
+        memory.keys.forget(memory.oldest_snapshot())
+        assert memory.keys.value(ref, {ref: b"old"}) == b"new"
         memory.end_read(read)
-        memory.forget_keys()
-        assert not memory.taken("f", "k")
+        memory.keys.forget(memory.oldest_snapshot())
+        assert memory.keys.value(ref, {ref: b"read"}) == b"read"
+
+    def test_a_removal_wins_too(self) -> None:
+        memory, ref = Memory(), KeyRef(SINGLETON, "f", "k")
+        memory.keys.put(ref, None, 1)
+        assert memory.keys.value(ref, {ref: b"holder"}) is None
 
     def test_newer_ones_stay(self) -> None:
         memory = Memory()
-        memory.take_key("f", "old", "r", 1)
-        memory.take_key("f", "new", "r", 2)
-        memory.committed = 1
-        memory.forget_keys()
-        assert not memory.taken("f", "old")
-        assert memory.taken("f", "new")
+        old, again, new = (KeyRef(RATE, "f", name) for name in ("old", "again", "new"))
+        memory.keys.put(old, b"1", 1)
+        memory.keys.put(again, b"1", 1)
+        memory.keys.put(new, b"1", 2)
+        memory.keys.put(again, b"2", 2)
+        memory.keys.forget(1)
+        assert [memory.keys.value(ref, {}) for ref in (old, again, new)] == [None, b"2", b"1"]
+
+    def test_a_kind_can_be_forgotten_at_once(self) -> None:
+        memory = Memory()
+        gone, kept = KeyRef(RATE, "f", "k"), KeyRef(SINGLETON, "f", "k")
+        memory.keys.put(gone, b"1", 1)
+        memory.keys.put(kept, b"1", 1)
+        memory.keys.forget_kind(RATE)
+        assert [memory.keys.value(ref, {}) for ref in (gone, kept)] == [None, b"1"]
 
 
 class TestReads:
@@ -274,27 +291,49 @@ class TestReads:
         assert memory.oldest_snapshot() == 7
 
 
+FLOW = RunFlow(NOW, NOW, steps=(Need("counter", "limit"),))
+
+
 def test_a_run_from_its_rows() -> None:
     row = RunRow(
-        "r", "f", "RUNNING", "e1", '["e1","e2"]', "[4,5]", "x", NOW, NOW + 1, None, 2, 1, "p.s", "orig", None
+        "r",
+        "f",
+        "RUNNING",
+        "e1",
+        '["e1","e2"]',
+        "[4,5]",
+        "x",
+        NOW,
+        NOW + 1,
+        None,
+        2,
+        1,
+        "p.s",
+        "orig",
+        None,
+        FLOW.encode(),
+        "b",
+        "0 0 * * *",
     )
     steps = [
         StepRow("r", "a", 0, "A", "StepRun", NOW, b"{}"),
         StepRow("r", "b", 1, "B", "Sleep", NOW, b"null"),
     ]
-    item = ItemRow("r", 7, "f", "wait", "c", "C", NOW, NOW, 1, 2, 3, 1, 2, b"{}")
-    wait = WaitRow("r", 7, "event", "x", "p", "v", "true", 4)
+    item = ItemRow("r", 7, "f", "wait", "c", "C", NOW, NOW, 1, 2, 3, 1, 2, b"{}", "t", 99)
+    wait = WaitRow("r", 7, "event", "x", "p", "v", "true", 4, NOW)
     run = run_from_rows(StoredRun(row, [b"1", b"2"], steps, [item], [wait], 9))
     assert (run.receipts, run.event_ids, run.events) == ([4, 5], ["e1", "e2"], [b"1", b"2"])
     assert (run.version, run.parallel, run.correlation, run.original_run_id) == (2, True, "p.s", "orig")
+    assert (run.flow, run.batch_id, run.cron) == (FLOW, "b", "0 0 * * *")
     assert (list(run.steps), run.state_bytes, run.memos_resident, run.seq) == (["a", "b"], 6, True, 10)
     kept = run.items[7]
     assert (kept.kind, kept.attempt, kept.generation, kept.recoveries) == (ItemKind.WAIT, 1, 2, 3)
     assert (kept.in_flight, kept.group, kept.data) == (True, 2, b"{}")
-    assert run.waits[7] == Wait(7, WaitKind.EVENT, "x", "p", "v", "true", 4)
+    assert (kept.part, kept.rank) == ("t", 99)
+    assert run.waits[7] == Wait(7, WaitKind.EVENT, "x", "p", "v", "true", 4, NOW)
 
 
 def test_rows_and_columns_agree() -> None:
     """What `run_from_rows` reads by position is named so."""
     assert EventRow._fields[:2] == ("receipt", "internal_id")
-    assert RunRow._fields[-1] == "output"
+    assert RunRow._fields[-4:] == ("output", "flow", "batch_id", "cron")

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from perdure.core.pacing import Gate
 from perdure.shard import queues
-from perdure.shard.queues import END, START, FunctionQueue, Queues
+from perdure.shard.queues import END, START, Queue, Queues
 from perdure.shard.rows import ItemRef
 
 WINDOW, HEAP_MAX = 4, 8
@@ -53,7 +53,7 @@ class WindowedQueue(RuleBasedStateMachine):
             ref = ItemRef(due, f"r{self.numbers % 5}", self.numbers)
             self.stored.add(ref)
             self.queued.add(ref)
-        self.queue = FunctionQueue("f", Gate(), START if stored else END)
+        self.queue = Queue("f", "c", Gate(), START if stored else END)
 
     # What the shard does
 
@@ -74,13 +74,13 @@ class WindowedQueue(RuleBasedStateMachine):
             self._put(ItemRef(due, f"r{self.numbers % 5}", self.numbers))
 
     @precondition(lambda self: self.queued)
-    @rule(data=st.data(), due=st.integers(0, 50))
-    def move(self, data: st.DataObject, due: int) -> None:
+    @rule(data=st.data(), rank=st.integers(0, 50))
+    def move(self, data: st.DataObject, rank: int) -> None:
         """An item is due at another time."""
         ref = data.draw(st.sampled_from(sorted(self.queued)))
-        if due != ref.due:
+        if rank != ref.rank:
             self._drop(ref)
-            self._put(ref._replace(due=due))
+            self._put(ref._replace(rank=rank))
 
     @precondition(lambda self: self.queued)
     @rule(data=st.data())
@@ -199,8 +199,8 @@ TestWindowedQueue.settings = settings(max_examples=150, stateful_step_count=60, 
 
 
 class TestTurns:
-    def queue(self, all: Queues, name: str, *dues: int) -> FunctionQueue:
-        queue = all.by_function[name] = FunctionQueue(name, Gate(), END)
+    def queue(self, all: Queues, name: str, *dues: int) -> Queue:
+        queue = all.all[name, "c"] = Queue(name, "c", Gate())
         for n, due in enumerate(dues):
             queue.push(ItemRef(due, name, n), 1)
         all.look(queue, 0)
@@ -209,9 +209,10 @@ class TestTurns:
     def taken(self, all: Queues, now: int) -> list[str]:
         all.wake(now)
         found = []
-        while (turn := all.take_turn(now)) is not None:
-            queue, ref = turn
-            found.append(f"{ref.run_id}{ref.due}")
+        while (queue := all.take_turn(now)) is not None:
+            ref = queue.take(now)
+            assert ref is not None
+            found.append(f"{ref.run_id}{ref.rank}")
             all.look(queue, now)
         return found
 
@@ -267,5 +268,5 @@ def test_order_is_by_time_then_run_then_number() -> None:
 
 
 def test_a_new_function_never_asks_the_store() -> None:
-    assert not FunctionQueue("f", Gate(), END).wants_window()
-    assert FunctionQueue("f", Gate()).wants_window()
+    assert not Queue("f", "c", Gate()).wants_window()
+    assert Queue("f", "c", Gate(), START).wants_window()

@@ -23,6 +23,7 @@ from perdure.protocol.replies import Finished, FunctionError, OpsReply
 from perdure.shard.batch import Batch
 from perdure.shard.decide import context, signal_holder
 from perdure.shard.memory import run_from_rows
+from perdure.shard.rows import ItemRef
 from perdure.shard.state import State
 from tests.sim.memory_store import Tables
 from tests.unit.shard.shards import a_function, a_state, an_event
@@ -349,12 +350,11 @@ class Engine(RuleBasedStateMachine):
 
     @invariant()
     def every_item_that_is_not_in_flight_is_in_its_queue(self) -> None:
-        for function in (FUNCTION, CALLEE):
-            queued = {(ref.due, ref.run_id, ref.n) for ref in self.state.queue(function.id).heap}
-            for run in self.runs():
-                if run.function_id == function.id:
-                    waiting = [item for item in run.items.values() if not item.in_flight]
-                    assert {(item.due, run.id, item.n) for item in waiting} <= queued
+        for run in self.runs():
+            for item in run.items.values():
+                if not item.in_flight:
+                    queue = self.state.queue(run.function_id, item.part)
+                    assert ItemRef(item.rank, run.id, item.n) in queue.heap
 
     def teardown(self) -> None:
         """Let every app behave: each run reaches its end, whatever it has been through."""
