@@ -63,6 +63,10 @@ class Gate:
         with suppress(ValueError):
             self._young.remove(number)
 
+    def young(self, now: int) -> int:
+        """How many calls are young at a time (ms)."""
+        return sum(1 for number in self._young if now - YOUNG_MS < self.in_flight[number][1] <= now)
+
     def next_room(self) -> int | None:
         """When (ms) the oldest young call stops counting as young, if that is what makes room; else None.
 

@@ -222,6 +222,17 @@ class Checkpoint(Command):
 
 
 @dataclass(slots=True, eq=False)
+class ExplainRun(Command):
+    """Say why a run waits; nothing changes. The answer is a `shard.why.Why`, or None if the run is unknown."""
+
+    run: str = ""
+
+    @property
+    def run_id(self) -> str | None:
+        return self.run
+
+
+@dataclass(slots=True, eq=False)
 class CancelRun(Command):
     """Cancel a run. The answer is its status before, or None if it is unknown.
 

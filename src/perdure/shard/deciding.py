@@ -7,6 +7,8 @@ applying concerns all of memory, and is for the loop to mend.
 
 from __future__ import annotations
 
+import logging
+
 from perdure.core.model import CALLING
 from perdure.errors import RequestError
 from perdure.protocol.replies import read_reply
@@ -15,6 +17,7 @@ from perdure.shard.commands import (
     CallEnded,
     Command,
     ContinueEvent,
+    ExplainRun,
     FireRule,
     LookBack,
     ReceiveEvents,
@@ -22,8 +25,12 @@ from perdure.shard.commands import (
     SendSignal,
     StepJob,
 )
+from perdure.shard.dispatch import Dispatcher
+from perdure.shard.explaining import explain
 from perdure.shard.loads import Loads
 from perdure.shard.state import ApplyFault, State
+
+log = logging.getLogger("perdure.shard")
 
 GIVE_UP = 4
 """From so many faults on not even the run of a command is touched: only its quarantine row is written."""
@@ -32,9 +39,10 @@ GIVE_UP = 4
 class Decider:
     """Decides commands, one after the other, within one epoch."""
 
-    def __init__(self, state: State, loads: Loads) -> None:
+    def __init__(self, state: State, loads: Loads, dispatcher: Dispatcher) -> None:
         self._state = state
         self._loads = loads
+        self._dispatcher = dispatcher
 
     def take(self, command: Command) -> None:
         """Decide a command, or let it step aside until the store has been read for it."""
@@ -71,8 +79,22 @@ class Decider:
             matching.decide_continued(self._state, command)
         elif isinstance(command, FireRule):
             admitting.fire(self._state, command)
+        elif isinstance(command, ExplainRun):
+            self._explain(command)
         else:
             decide.SIMPLE[type(command)](self._state, command)
+
+    def _explain(self, command: ExplainRun) -> None:
+        """Answer why a run waits. If that goes wrong it is no fault of the run, and must do it no harm."""
+        run = self._state.memory.get(command.run)
+        try:
+            why = None if run is None else explain(self._state, self._dispatcher, run)
+        except Exception:
+            log.exception("it could not be found out why run %s waits", command.run)
+            refusal = RequestError(500, "The server failed to answer this; its log says why.")
+            decide.refuse(self._state, command, refusal)
+        else:
+            decide.answer(self._state, command, why)
 
     def _prepared(self, command: Command) -> bool:
         """Whether everything that the command needs is in memory. If not, it will come back by itself."""

@@ -280,6 +280,19 @@ class Dispatcher:
         waiting = (*self._waiting.get(gate, ()), *self._state.queues.line)
         return any(other is not queue and other.gate is gate for other in waiting)
 
+    def fullness(self, queue: Queue, gate: Gate) -> str:
+        """Why no call of a queue may start now: `stopping`, `half`, `all` or `young`; empty if one may.
+
+        `half` comes first: whose function has its half is not served even when a place is free.
+        """
+        if self.paused:
+            return "stopping"
+        if self._others_wait(queue, gate):
+            return "half"
+        if len(gate.in_flight) >= gate.hard_limit:
+            return "all"
+        return "young" if gate.young(self._state.now) >= gate.young_calls else ""
+
     def _build(self, run: Run, item: Item, function: Function, now: int) -> Call:
         entropy = self._state.entropy
         trace = (ulid_to_bytes(run.id).hex(), entropy(8).hex())

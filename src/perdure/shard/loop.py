@@ -93,8 +93,8 @@ class Shard:
         self._epoch = 0
         self._state = State(entropy, settings)
         self._loads = self._new_loads()
-        self._decider = Decider(self._state, self._loads)
         self._dispatcher = Dispatcher(self._state, self._loads, self._builder, self._start_call)
+        self._decider = Decider(self._state, self._loads, self._dispatcher)
         self._committing: tuple[Batch, asyncio.Future[None]] | None = None
         self._wake: asyncio.Future[None] | None = None
         self._fault: BaseException | None = None
@@ -383,8 +383,8 @@ class Shard:
             command.faults = self._outbox_faults.get(command.receipt, 0)
         self._state = state
         self._loads = self._new_loads()
-        self._decider = Decider(state, self._loads)
         self._dispatcher = self._dispatcher.successor(state, self._loads)
+        self._decider = Decider(state, self._loads, self._dispatcher)
         for queue in state.queues.all.values():
             if queue.wants_window():
                 self._loads.window(queue)

@@ -78,9 +78,12 @@ class _Limit:
 
 
 class ConcurrencyRules:
-    """The limits of one function, compiled once. `limits` are the numbers by the names that needs carry."""
+    """The limits of one function, compiled once.
 
-    __slots__ = ("_runs", "_steps", "limits")
+    `limits` are the numbers, `configured` the lines of the configuration, both by the names that needs carry.
+    """
+
+    __slots__ = ("_runs", "_steps", "configured", "limits")
 
     def __init__(self, function_id: str, config: FunctionConfig) -> None:
         self._steps = [_Limit(function_id, "step", limit) for limit in config.concurrency]
@@ -89,6 +92,8 @@ class ConcurrencyRules:
         self.limits: dict[str, int] = {}
         for limit in (*self._steps, *self._runs):
             self.limits[limit.id] = min(limit.most, self.limits.get(limit.id, limit.most))
+        written = zip((*self._steps, *self._runs), (*config.concurrency, *of_runs), strict=True)
+        self.configured = {limit.id: line for limit, line in written}
 
     def needs(self, event: Mapping[str, object], now: int) -> RunNeeds:
         """What a run of this event needs."""
