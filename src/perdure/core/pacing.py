@@ -41,7 +41,7 @@ class Gate:
 
     def holds_half(self, function_id: str) -> bool:
         """Whether the function has as many calls under way as it may have while others wait."""
-        return self._by_function.get(function_id, 0) >= self.hard_limit // 2
+        return self._by_function.get(function_id, 0) >= max(self.hard_limit // 2, 1)
 
     def enter(self, number: int, function_id: str, now: int) -> None:
         """A call starts."""
