@@ -9,11 +9,13 @@ from perdure.shard.changes import Changes
 from perdure.shard.ports import Store
 from perdure.shard.rows import (
     AppRow,
-    DedupeRow,
     EventRow,
     FunctionRow,
     HistoryRow,
     ItemRow,
+    KeyRef,
+    KeyRow,
+    RunEventRow,
     RunRow,
     StepRow,
     WaitRow,
@@ -65,16 +67,23 @@ def step(run_id: str, step_id: str = "s", position: int = 0, memo: bytes = b'{"d
 
 
 def item(run_id: str, n: int = 1, **other: Any) -> ItemRow:
-    row = ItemRow(run_id, n, FUNCTION, "discovery", "step", "first", 1000, 1000, 0, 0, 0, 0, 0, None)
-    return row._replace(**other)
+    """An item in the queue `c`, where its rank is the time at which it is due if none is given."""
+    row = ItemRow(
+        run_id, n, FUNCTION, "discovery", "step", "first", 1000, 1000, 0, 0, 0, 0, 0, None, "c", 1000
+    )
+    return row._replace(**{"rank": other.get("due", 1000), **other})
 
 
 def wait(run_id: str, n: int = 1, **other: Any) -> WaitRow:
     return WaitRow(run_id, n, "event", "shop/shipped", "data.id", '"7"', None, 3)._replace(**other)
 
 
-def dedupe(key: str, expires_at: int, run_id: str = "r-1") -> DedupeRow:
-    return DedupeRow(FUNCTION, key, run_id, expires_at)
+def key(key: str, expires_at: int = 0, value: bytes = b"r-1", **other: Any) -> KeyRow:
+    return KeyRow("taken", FUNCTION, key, value, expires_at)._replace(**other)
+
+
+def ref(key: str, kind: str = "taken", owner: str = FUNCTION) -> KeyRef:
+    return KeyRef(kind, owner, key)
 
 
 def history(run_id: str, n: int, kind: str = "call", body: bytes = b'{"attempt":0}') -> HistoryRow:
@@ -98,8 +107,10 @@ def changes(*written: Any, **gone: list[Any]) -> Changes:
                 batch.steps.append(row)
             case HistoryRow():
                 batch.history.append(row)
-            case DedupeRow():
-                batch.dedupe.append(row)
+            case KeyRow():
+                batch.keys[row.ref] = row
+            case RunEventRow():
+                batch.run_events.append(row)
             case _ if hasattr(row, "cursor"):
                 batch.outbox[row.receipt] = row
             case _:

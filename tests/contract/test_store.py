@@ -10,24 +10,25 @@ import pytest
 from perdure.errors import EpochLost, StoreError, StoreUnavailable
 from perdure.shard.changes import Changes
 from perdure.shard.ports import Store
-from perdure.shard.rows import ItemRef, OutboxRow, QuarantineRow, Recovered, WaitLookup, WaitRef
+from perdure.shard.rows import ItemRef, OutboxRow, QuarantineRow, Recovered, RunEventRow, WaitLookup, WaitRef
 from tests.contract.conftest import OpenStore
 from tests.contract.rows import (
     FUNCTION,
     app,
     changes,
     commit,
-    dedupe,
     event,
     function,
     history,
     item,
+    key,
+    ref,
     run,
     step,
     wait,
 )
 
-START = ItemRef(0, "", 0)
+START = ItemRef(-(2**62), "", 0)
 
 
 class TestEpoch:
@@ -100,7 +101,7 @@ class TestCommit:
         epoch = await store.claim(0)
         await commit(store, epoch, changes(app("a-1"), app("a-2"), OutboxRow(1, ""), OutboxRow(2, "")))
         await commit(store, epoch, changes(OutboxRow(2, "r-5"), apps=["a-1"], outbox=[1]))
-        recovered = await store.recover(0)
+        recovered = await store.recover(0, [])
         assert (recovered.apps, recovered.outbox) == ([app("a-2")], [OutboxRow(2, "r-5")])
 
     async def test_a_step_is_written_once(self, store: Store):
@@ -128,7 +129,7 @@ class TestCommit:
                     for n, id in enumerate(ids)
                     for row in (event(n + 1), run(id, (n + 1,)), item(id), wait(id))
                 ],
-                *[row for id in ids for row in (step(id), history(id, 2), dedupe(id, 10, id))],
+                *[row for id in ids for row in (step(id), history(id, 2), key(id, 10))],
             ),
         )
         stored = await store.load_runs(0, ids)
@@ -137,8 +138,10 @@ class TestCommit:
             assert stored[id].run == run(id, (n + 1,))
             assert (stored[id].items, stored[id].waits) == ([item(id)], [wait(id)])
             assert (stored[id].steps, stored[id].last_n) == ([step(id)], 2)
-        assert len(await store.find_dedupe(0, [(FUNCTION, id) for id in ids], 9)) == count
-        await commit(store, epoch, changes(items=[(id, 1) for id in ids], waits=[(id, 1) for id in ids]))
+        assert len(await store.find_keys(0, [ref(id) for id in ids], 9)) == count
+        gone = [(id, 1) for id in ids]
+        await commit(store, epoch, changes(items=gone, waits=gone, keys=[ref(id) for id in ids]))
+        assert await store.find_keys(0, [ref(id) for id in ids], 9) == {}
         assert not any(entry.items or entry.waits for entry in (await store.load_runs(0, ids)).values())
 
     async def test_what_is_refused_leaves_nothing(self, store: Store):
@@ -168,7 +171,7 @@ class TestCommit:
         await commit(store, epoch, changes(event(far, ts=-5), run("r-1", (far,)), item("r-1", due=far)))
         stored = (await store.load_runs(0, ["r-1"]))["r-1"]
         assert (stored.items[0].due, len(stored.events)) == (far, 1)
-        assert (await store.recover(0)).next_receipt == far + 1
+        assert (await store.recover(0, [])).next_receipt == far + 1
 
     async def test_quarantine_is_taken(self, store: Store):
         epoch = await store.claim(0)
@@ -183,7 +186,7 @@ class TestCommit:
             await commit(store, epochs[shard], batch, shard)
         for shard in (0, 1):
             assert (await store.load_runs(shard, ["r-1"]))["r-1"].run.status == f"S{shard}"
-            assert await store.load_queue(shard, FUNCTION, START, 9) == [ItemRef(5 + shard, "r-1", 1)]
+            assert await store.load_queue(shard, FUNCTION, "c", START, 9) == [ItemRef(5 + shard, "r-1", 1)]
             assert await store.find_waits(shard, [WaitLookup("shop/shipped", "data.id", '"7"')], 9) == [
                 WaitRef(0, "r-1", 1)
             ]
@@ -191,7 +194,7 @@ class TestCommit:
 
 class TestRecover:
     async def test_an_empty_store(self, store: Store):
-        assert await store.recover(0) == Recovered(1, [], [], [], [], [])
+        assert await store.recover(0, []) == Recovered(1, [], [], [], [], [], [])
 
     async def test_all_that_a_shard_needs(self, open_store: OpenStore):
         store = open_store()
@@ -211,7 +214,7 @@ class TestRecover:
         await commit(store, epoch, batch)
         await store.close()
         store = open_store()
-        recovered = await store.recover(0)
+        recovered = await store.recover(0, [])
         await store.close()
         assert recovered.next_receipt == 42
         assert recovered.apps == [app("a-1"), app("a-2", archived_at=9)]
@@ -219,6 +222,14 @@ class TestRecover:
         assert sorted(recovered.in_flight) == ["r-1", "r-3"]
         assert sorted(recovered.wait_counts) == [("shop/shipped", "", 1), ("shop/shipped", "data.id", 2)]
         assert recovered.outbox == [OutboxRow(17, "r-3"), OutboxRow(41, "")]
+
+    async def test_what_a_person_set_for_a_function(self, store: Store):
+        epoch = await store.claim(0)
+        await commit(store, epoch, changes(function(paused="hold", overrides=b'{"priority":null}')))
+        (kept,) = (await store.recover(0, [])).functions
+        assert (kept.paused, kept.overrides) == ("hold", b'{"priority":null}')
+        await commit(store, epoch, changes(function()))
+        assert (await store.recover(0, [])).functions == [function()]
 
 
 class TestLoadRuns:
@@ -270,11 +281,19 @@ class TestQueue:
     async def fill(self, store: Store) -> list[ItemRef]:
         epoch = await store.claim(0)
         refs = [
-            ItemRef(due, f"r-{k}", n) for due in (10, 20, 30) for k in (1, 2) for n in (2 * due, 2 * due + 1)
+            ItemRef(rank, f"r-{k}", n)
+            for rank in (-20, 10, 30)
+            for k in (1, 2)
+            for n in (rank + 100, rank + 101)
         ]
         shuffled = random.Random(3).sample(refs, len(refs))
-        rows = [item(ref.run_id, ref.n, due=ref.due) for ref in shuffled]
-        others = [item("r-1", 1, due=10, in_flight=1), item("r-1", 2, due=10, function_id="f-2")]
+        rows = [item(ref.run_id, ref.n, due=50 - ref.rank, rank=ref.rank) for ref in shuffled]
+        others = [
+            item("r-1", 1, rank=10, in_flight=1),
+            item("r-1", 2, rank=10, function_id="f-2"),
+            item("r-1", 3, rank=10, part="c2"),
+            item("r-1", 4, rank=10, part=""),
+        ]
         await commit(store, epoch, changes(*rows, *others))
         return refs
 
@@ -282,18 +301,62 @@ class TestQueue:
         refs = await self.fill(store)
         read: list[ItemRef] = []
         for _ in range(len(refs)):
-            page = await store.load_queue(0, FUNCTION, read[-1] if read else START, 5)
+            page = await store.load_queue(0, FUNCTION, "c", read[-1] if read else START, 5)
             assert len(page) <= 5
             read.extend(page)
         assert read == refs == sorted(refs)
+
+    async def test_each_part_has_its_own(self, store: Store):
+        await self.fill(store)
+        assert await store.load_queue(0, FUNCTION, "c2", START, 9) == [ItemRef(10, "r-1", 3)]
+        assert await store.load_queue(0, FUNCTION, "", START, 9) == [ItemRef(10, "r-1", 4)]
+        assert await store.load_queue(0, FUNCTION, "d", START, 9) == []
+        assert await store.load_queue(0, "f-2", "c", START, 9) == [ItemRef(10, "r-1", 2)]
 
     async def test_items_leave_it_in_flight_and_come_back(self, store: Store):
         epoch = await store.claim(0)
         await commit(store, epoch, changes(item("r-1", 1, due=10)))
         await commit(store, epoch, changes(item("r-1", 1, due=10, in_flight=1)))
-        assert await store.load_queue(0, FUNCTION, START, 5) == []
+        assert await store.load_queue(0, FUNCTION, "c", START, 5) == []
+        assert await store.load_parts(0, FUNCTION, "", 5) == []
         await commit(store, epoch, changes(item("r-1", 1, due=50, attempt=1)))
-        assert await store.load_queue(0, FUNCTION, START, 5) == [ItemRef(50, "r-1", 1)]
+        assert await store.load_queue(0, FUNCTION, "c", START, 5) == [ItemRef(50, "r-1", 1)]
+
+    async def test_items_go_from_part_to_part(self, store: Store):
+        epoch = await store.claim(0)
+        for part, rank in (("t", 10), ("line-1", -(2**40)), ("h", 3)):
+            await commit(store, epoch, changes(item("r-1", 1, part=part, rank=rank)))
+            assert await store.load_parts(0, FUNCTION, "", 5) == [part]
+            assert await store.load_queue(0, FUNCTION, part, START, 5) == [ItemRef(rank, "r-1", 1)]
+        await commit(store, epoch, changes(items=[("r-1", 1)]))
+        assert await store.load_parts(0, FUNCTION, "", 5) == []
+
+
+class TestParts:
+    async def test_are_each_listed_once_however_much_they_hold(self, store: Store):
+        epoch = await store.claim(0)
+        rows = [item("r-1", n, part="line-b", rank=n) for n in range(1000)]
+        names = ("c", "line-a", "line-c", "t", "ä")
+        rows += [item("r-2", n, part=part) for n, part in enumerate(names)]
+        rows += [item("r-3", n, part=f"busy-{n}", in_flight=1) for n in range(9)]
+        rows += [item("r-4", n, part=f"else-{n}", function_id="f-2") for n in range(3)]
+        await commit(store, epoch, changes(*rows))
+        every = ["c", "line-a", "line-b", "line-c", "t", "ä"]
+        assert await store.load_parts(0, FUNCTION, "", 100) == every
+        assert await store.load_parts(0, "f-2", "", 100) == ["else-0", "else-1", "else-2"]
+        assert await store.load_parts(0, "f-3", "", 100) == []
+        assert await store.load_parts(1, FUNCTION, "", 100) == []
+
+    async def test_are_read_in_pages(self, store: Store):
+        names = [f"line-{n:03}" for n in range(50)]
+        rows = [item("r-1", n, part=part) for n, part in enumerate(random.Random(7).sample(names, 50))]
+        await commit(store, await store.claim(0), changes(*rows))
+        read: list[str] = []
+        for _ in range(9):
+            page = await store.load_parts(0, FUNCTION, read[-1] if read else "", 7)
+            assert len(page) <= 7
+            read += page
+        assert read == names
 
 
 class TestWaits:
@@ -343,27 +406,81 @@ class TestWaits:
         assert found == [WaitRef(0, "r-2", 1)]
 
 
-class TestDedupe:
-    async def test_expires(self, store: Store):
-        await commit(store, await store.claim(0), changes(dedupe("k", 100, "r-1")))
-        keys = [(FUNCTION, "k"), (FUNCTION, "l"), ("f-2", "k")]
-        assert await store.find_dedupe(0, keys, 99) == {(FUNCTION, "k"): "r-1"}
-        assert await store.find_dedupe(0, keys, 100) == {}
+class TestKeys:
+    async def test_expire(self, store: Store):
+        await commit(store, await store.claim(0), changes(key("k", 100, b"r-1")))
+        asked = [ref("k"), ref("l"), ref("k", owner="f-2"), ref("k", kind="rate")]
+        assert await store.find_keys(0, asked, 99) == {ref("k"): b"r-1"}
+        assert await store.find_keys(0, asked, 100) == {}
+        assert await store.find_keys(0, [], 99) == {}
 
-    async def test_an_expired_key_can_be_taken_again(self, store: Store):
+    async def test_without_an_end_stay_until_they_are_removed(self, store: Store):
         epoch = await store.claim(0)
-        await commit(store, epoch, changes(dedupe("k", 100, "r-1")))
-        await commit(store, epoch, changes(dedupe("k", 300, "r-2")))
-        assert await store.find_dedupe(0, [(FUNCTION, "k")], 200) == {(FUNCTION, "k"): "r-2"}
+        await commit(store, epoch, changes(key("k", kind="singleton"), key("l", kind="singleton")))
+        asked = [ref("k", "singleton"), ref("l", "singleton")]
+        assert await store.find_keys(0, asked, 2**62) == dict.fromkeys(asked, b"r-1")
+        await commit(store, epoch, changes(keys=[asked[0], ref("never there")]))
+        assert await store.find_keys(0, asked, 2**62) == {asked[1]: b"r-1"}
 
-    async def test_living_keys_are_kept_however_many_others_expire(self, store: Store):
+    async def test_differ_by_kind_owner_and_key(self, store: Store):
+        kinds, owners, names = ("rate", "throttle"), ("", "f-1", "f-2"), ("", "a", "b", "a\x00b", "ä")
+        rows = [
+            key(name, 0, f"{kind}/{owner}/{name}".encode(), kind=kind, owner=owner)
+            for kind in kinds
+            for owner in owners
+            for name in names
+        ]
+        await commit(store, await store.claim(0), changes(*rows))
+        assert await store.find_keys(0, [row.ref for row in rows], 5) == {row.ref: row.value for row in rows}
+
+    async def test_are_written_over(self, store: Store):
         epoch = await store.claim(0)
-        await commit(store, epoch, changes(*[dedupe(f"live-{n}", 10_000) for n in range(50)]))
+        await commit(store, epoch, changes(key("k", 100, b"r-1")))
+        await commit(store, epoch, changes(key("k", 300, b"\x00\xff")))
+        assert await store.find_keys(0, [ref("k")], 200) == {ref("k"): b"\x00\xff"}
+        await commit(store, epoch, changes(key("k", 0, b"")))
+        assert await store.find_keys(0, [ref("k")], 400) == {ref("k"): b""}
+
+    async def test_asked_for_twice_are_found_once(self, store: Store):
+        await commit(store, await store.claim(0), changes(key("k")))
+        assert await store.find_keys(0, [ref("k")] * 100, 5) == {ref("k"): b"r-1"}
+
+    async def test_are_recovered_by_kind(self, store: Store):
+        epoch = await store.claim(0)
+        rows = [key("a", kind="cron"), key("b", 9, b"\x01", kind="cron", owner=""), key("a", kind="place")]
+        others = [key("a"), key("b", kind="cro"), key("c", kind="cron2")]
+        await commit(store, epoch, changes(*rows, *others))
+        found = (await store.recover(0, ["cron", "place", "none"])).keys
+        assert sorted(found) == sorted(rows)
+        assert (await store.recover(0, [])).keys == []
+
+    async def test_of_another_shard_are_not_seen(self, store: Store):
+        for shard in (0, 1):
+            batch = changes(key("k", 0, b"%d" % shard), key(f"only-{shard}"))
+            await commit(store, await store.claim(shard), batch, shard)
+        for shard in (0, 1):
+            found = await store.find_keys(shard, [ref("k"), ref("only-0"), ref("only-1")], 5)
+            assert found == {ref("k"): b"%d" % shard, ref(f"only-{shard}"): b"r-1"}
+            kept = (await store.recover(shard, ["taken"])).keys
+            assert sorted(row.key for row in kept) == ["k", f"only-{shard}"]
+
+    async def test_the_living_are_kept_however_many_others_expire(self, store: Store):
+        epoch = await store.claim(0)
+        living = [row for n in range(50) for row in (key(f"live-{n}", 10_000), key(f"ever-{n}", 0))]
+        await commit(store, epoch, changes(*living))
         for now in range(0, 2000, 100):
-            await store.find_dedupe(0, [(FUNCTION, "none")], now)
-            await commit(store, epoch, changes(*[dedupe(f"short-{now}-{n}", now + 50) for n in range(70)]))
-        keys = [(FUNCTION, f"live-{n}") for n in range(50)]
-        assert len(await store.find_dedupe(0, keys, 2000)) == 50
+            await store.find_keys(0, [ref("none")], now)
+            await commit(store, epoch, changes(*[key(f"short-{now}-{n}", now + 50) for n in range(70)]))
+        assert len(await store.find_keys(0, [row.ref for row in living], 2000)) == 100
+
+
+class TestEventsOfBatches:
+    async def test_are_taken_again_and_again(self, store: Store):
+        epoch = await store.claim(0)
+        rows = [RunEventRow(event(n).internal_id, "r-1") for n in (2, 3)]
+        await commit(store, epoch, changes(run("r-1", (1, 2, 3)), *rows))
+        await commit(store, epoch, changes(rows[0], RunEventRow(rows[0].event_id, "r-2")))
+        assert (await store.load_runs(0, ["r-1"]))["r-1"].run == run("r-1", (1, 2, 3))
 
 
 class TestEvents:
@@ -372,6 +489,26 @@ class TestEvents:
         await commit(store, await store.claim(0), changes(*rows))
         assert await store.load_events(0, [1, 2, 3, 4]) == {1: rows[0], 2: rows[1], 3: rows[2]}
         assert await store.load_events(0, []) == {}
+
+    async def test_recent_ones_are_the_newest_of_a_name_in_order_of_receipt(self, store: Store):
+        ids = [f"01E{n:023d}" for n in (40, 10, 30, 20)]
+        rows = [event(n, internal_id=id, received_at=100 * n) for n, id in enumerate(ids, 1)]
+        others = [event(9, name="shop/sent", received_at=900), event(8, internal=1, received_at=800)]
+        await commit(store, await store.claim(0), changes(*rows, *others))
+        assert await store.recent_events(0, "shop/paid", 0, 10) == rows
+        assert await store.recent_events(0, "shop/paid", 200, 10) == rows[1:]
+        assert await store.recent_events(0, "shop/paid", 201, 10) == rows[2:]
+        assert await store.recent_events(0, "shop/paid", 0, 2) == [rows[0], rows[2]]
+        assert await store.recent_events(0, "shop/paid", 401, 10) == []
+        assert await store.recent_events(0, "shop", 0, 10) == []
+
+    async def test_recent_ones_of_another_shard_are_not_seen(self, store: Store):
+        for shard in (0, 1):
+            batch = changes(*[event(n, internal_id=f"01E{shard}{n}") for n in (1, 2)])
+            await commit(store, await store.claim(shard), batch, shard)
+        for shard in (0, 1):
+            found = await store.recent_events(shard, "shop/paid", 0, 10)
+            assert [row.internal_id for row in found] == [f"01E{shard}1", f"01E{shard}2"]
 
 
 class TestLife:
@@ -393,7 +530,7 @@ class TestLife:
         for attempt in (
             lambda: commit(store, epoch, changes(run("r-1"))),
             lambda: store.load_runs(0, ["r-1"]),
-            lambda: store.recover(0),
+            lambda: store.recover(0, []),
             lambda: store.claim(0),
         ):
             with pytest.raises(StoreUnavailable):
@@ -428,5 +565,5 @@ class TestLife:
                         items[key] = due
                 await commit(store, epoch, batch)
             expected = sorted(ItemRef(due, *key) for key, due in items.items())
-            assert await store.load_queue(0, FUNCTION, START, 1000) == expected
+            assert await store.load_queue(0, FUNCTION, "c", START, 1000) == expected
             await store.close()

@@ -61,7 +61,8 @@ class Store(Protocol):
     async def recent_events(self, shard: int, name: str, since: int, limit: int) -> list[EventRow]:
         """Events of a name that were received at `since` (ms) or later and are not the server's own.
 
-        In order of receipt; of more than `limit` the newest by id.
+        In order of receipt; of more than `limit` the newest by id. Events whose id is more than ten minutes
+        older than their receipt may be left out.
         """
 
 

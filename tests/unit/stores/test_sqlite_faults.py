@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from perdure.errors import StoreUnavailable
 from perdure.stores.sqlite import SqliteSettings, SqliteStore
-from tests.contract.rows import changes, commit, dedupe, event, item, run, step
+from tests.contract.rows import changes, commit, event, item, key, ref, run, step
 
 ROOT = Path(__file__).parents[3]
 
@@ -116,14 +116,18 @@ async def test_on_a_slow_disk_the_thread_commits_and_the_loop_tries_again_later(
     await store.close()
 
 
-async def test_expired_dedupe_keys_are_swept_out(store: SqliteStore):
+async def test_expired_keys_are_swept_out_and_no_others(store: SqliteStore):
     epoch = await store.claim(0)
+    kept = [row for n in range(60) for row in (key(f"ever-{n}", 0), key(f"k-{n}", 0, kind="place"))]
+    kept += [key(f"late-{n}", 200_000, owner="f-9") for n in range(60)]
+    await commit(store, epoch, changes(*kept))
     for now in range(0, 100_000, 1000):
-        await store.find_dedupe(0, [("f-1", "none")], now)
-        await commit(store, epoch, changes(*[dedupe(f"k-{now}-{n}", now + 500) for n in range(50)]))
+        await store.find_keys(0, [ref("none")], now)
+        await commit(store, epoch, changes(*[key(f"k-{now}-{n}", now + 500) for n in range(50)]))
     reader = apsw.Connection(str(store.path))
-    assert reader.execute("SELECT count(*) FROM dedupe").get < 500
+    assert reader.execute("SELECT count(*) FROM keys WHERE expires_at BETWEEN 1 AND 100500").get < 500
     reader.close()
+    assert len(await store.find_keys(0, [row.ref for row in kept], 100_000)) == 180
 
 
 SMALL_DISK = """

@@ -9,9 +9,11 @@ from pathlib import Path
 import apsw
 import pytest
 
-from perdure.stores.sqlite import loading, reader, run_listing, statements, writing
+from perdure.protocol.ids import new_ulid
+from perdure.stores.sqlite import SqliteStore, loading, reader, run_listing, statements, writing
 from perdure.stores.sqlite.connections import connect_writer
 from perdure.stores.sqlite.migrations import migrate
+from tests.contract.rows import changes, commit, event
 
 WHOLE_INDEX = {loading.WAIT_COUNTS}
 """Statements that read all of a shard's entries in an index, by design: once, at the start of a shard."""
@@ -29,7 +31,7 @@ SMALL = {
 
 def all_statements() -> list[str]:
     searches = [
-        loading.text(search, count, 3 if search is loading.DEDUPE else 2)
+        loading.text(search, count, 3 if search is loading.KEYS else 2)
         for search in loading.BY_KEYS
         for count in loading.CHUNKS
     ]
@@ -74,10 +76,21 @@ def test_a_walk_would_be_seen(connection: apsw.Connection):
     assert walks(plan(connection, "SELECT run_id FROM items WHERE due<?1"))
 
 
-@pytest.mark.parametrize("statement", [loading.QUEUE, loading.FIND_WAITS])
+@pytest.mark.parametrize("statement", [loading.QUEUE, loading.NEXT_PART, loading.FIND_WAITS])
 def test_pages_are_read_in_order_from_an_index_alone(connection: apsw.Connection, statement: str):
     (step,) = plan(connection, statement)
     assert "COVERING INDEX" in step
+
+
+def test_recent_events_are_those_of_a_name_within_a_time(connection: apsw.Connection):
+    (step,) = plan(connection, loading.RECENT_EVENTS)
+    assert step == "SEARCH events USING INDEX events_by_name (name=? AND internal_id>?)"
+
+
+@pytest.mark.parametrize("count", loading.CHUNKS)
+def test_keys_are_found_by_their_whole_key(connection: apsw.Connection, count: int):
+    steps = plan(connection, loading.text(loading.KEYS, count, 3))
+    assert "SEARCH keys USING PRIMARY KEY (shard=? AND kind=? AND owner=? AND key=?)" in steps
 
 
 @pytest.mark.parametrize(
@@ -90,6 +103,7 @@ def test_listings_are_not_sorted_as_a_whole(connection: apsw.Connection, stateme
 
 
 def test_only_named_statements_read_all_of_a_shard(connection: apsw.Connection):
+    assert any(step.endswith("(shard=? AND kind=?)") for step in plan(connection, loading.ALL_KEYS))
     whole = {
         statement
         for statement in all_statements()
@@ -103,3 +117,15 @@ def test_only_named_statements_read_all_of_a_shard(connection: apsw.Connection):
 def test_fixed_columns_are_those_that_an_update_leaves_alone():
     assert "function_id=excluded" not in statements.insert(statements.RUNS, 1)
     assert "status=excluded.status" in statements.insert(statements.RUNS, 1)
+
+
+async def test_looking_back_does_not_pass_over_all_older_events(tmp_path: Path):
+    """But for as far as the ids of events may be older than their receipt."""
+    store = SqliteStore.open(tmp_path / "perdure.db")
+    since = 1_795_515_000_000
+    ages = (0, 1, loading.OLD_IDS_MS, loading.OLD_IDS_MS + 1)
+    ids = [new_ulid(since - age, bytes(10)) for age in ages]
+    rows = [event(n, internal_id=id, received_at=since) for n, id in enumerate(ids, 1)]
+    await commit(store, await store.claim(0), changes(*rows))
+    assert [row.receipt for row in await store.recent_events(0, "shop/paid", since, 9)] == [1, 2, 3]
+    await store.close()

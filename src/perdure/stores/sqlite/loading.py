@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import apsw
 import msgspec
 
+from perdure.protocol.ids import new_ulid
 from perdure.shard.rows import (
     AppRow,
     EventRow,
@@ -33,6 +34,11 @@ from perdure.stores.sqlite.statements import among
 CHUNKS = (1, 8, 64)
 """Numbers of keys that a search comes in. Keys are padded to them by repeating the last one, which finds
 nothing more."""
+
+OLD_IDS_MS = 600_000
+"""How much older than its receipt the id of an event may be for `recent_events` to find it. A sender may give the time
+in the ids; that of SDKs is when they first sent the event, and with it they send it again. Without a bound, every event
+of the name would be passed over."""
 
 
 class Search(NamedTuple):
@@ -68,12 +74,10 @@ QUEUE = (
     "SELECT rank,run_id,n FROM items WHERE shard=?1 AND function_id=?2 AND part=?3 AND in_flight=0"
     " AND (rank,run_id,n)>(?4,?5,?6) ORDER BY rank,run_id,n LIMIT ?7"
 )
-NEXT_PART = (
-    "SELECT part FROM items WHERE shard=?1 AND function_id=?2 AND part>?3 AND in_flight=0 ORDER BY part LIMIT 1"
-)
+NEXT_PART = "SELECT part FROM items WHERE shard=?1 AND function_id=?2 AND part>?3 AND in_flight=0 ORDER BY part LIMIT 1"
 RECENT_EVENTS = (
-    f"SELECT {','.join(EventRow._fields)} FROM events WHERE name=?1 AND internal=0 AND received_at>=?2 AND shard=?4"
-    " ORDER BY internal_id DESC LIMIT ?3"
+    f"SELECT {','.join(EventRow._fields)} FROM events INDEXED BY events_by_name WHERE name=?1 AND internal=0"
+    " AND internal_id>=?5 AND received_at>=?2 AND shard=?4 ORDER BY internal_id DESC LIMIT ?3"
 )
 FIND_WAITS = (
     "SELECT run_id,n FROM waits WHERE shard=?1 AND event=?2 AND path=?3 AND value=?4 AND (run_id,n)>(?5,?6)"
@@ -206,8 +210,9 @@ class Loader:
 
     def recent_events(self, shard: int, name: str, since: int, limit: int) -> list[EventRow]:
         """Events of a name received at `since` or later, the newest `limit`, in order of receipt."""
-        rows = map(EventRow._make, self._connection.execute(RECENT_EVENTS, (name, since, limit, shard)))
-        return sorted(rows, key=lambda event: event.receipt)
+        oldest = new_ulid(max(since - OLD_IDS_MS, 0), bytes(10))
+        rows = self._connection.execute(RECENT_EVENTS, (name, since, limit, shard, oldest))
+        return sorted(map(EventRow._make, rows), key=lambda event: event.receipt)
 
     def find_waits(self, shard: int, lookups: Sequence[WaitLookup], limit: int) -> list[WaitRef]:
         """Waits that the lookups find."""

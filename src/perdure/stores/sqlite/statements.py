@@ -21,8 +21,7 @@ class Table(NamedTuple):
 
     `columns` are those after `shard`; the first `key` of them make its key. `conflict` is what happens to a
     row whose key exists: it fails the batch, is dropped, or takes the old row's place. Columns in `fixed`
-    never change in the life of a row: they are indexed, and an update that names them would write their index
-    again.
+    never change in the life of a row: an update that named those that are indexed would write their index again.
     """
 
     name: str
@@ -35,7 +34,13 @@ class Table(NamedTuple):
 APPS = Table("apps", rows.AppRow._fields, 1, "update")
 FUNCTIONS = Table("functions", rows.FunctionRow._fields, 1, "update")
 EVENTS = Table("events", rows.EventRow._fields, 1, "fail")
-RUNS = Table("runs", rows.RunRow._fields, 1, "update", frozenset(("function_id", "event_id", "created_at")))
+RUNS = Table(
+    "runs",
+    rows.RunRow._fields,
+    1,
+    "update",
+    frozenset(("function_id", "event_id", "created_at", "flow", "batch_id", "cron")),
+)
 STEPS = Table("steps", rows.StepRow._fields, 2, "keep")
 ITEMS = Table("items", rows.ItemRow._fields, 2, "update")
 WAITS = Table("waits", rows.WaitRow._fields, 2, "update")
