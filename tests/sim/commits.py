@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from perdure.core.settings import Settings
 from perdure.protocol.ids import function_uuid
 from perdure.shard.changes import Changes
-from perdure.shard.rows import EventRow, ItemRow, RunRow, WaitRow
+from perdure.shard.keys import TAKEN
+from perdure.shard.rows import EventRow, ItemRow, KeyRef, RunRow, WaitRow
 from tests.sim.memory_store import Tables
 from tests.sim.oracle import Oracle
 from tests.sim.programs import CONDITIONS, Program
@@ -208,8 +209,8 @@ class Commits:
         for function_id, program in self._programs.items():
             if not _starts(program, event) or self._was_live(function_id, self._since(event), live=False):
                 continue
-            taken = tables.dedupe.get((function_id, event.id))
-            if taken is None or taken.run_id not in tables.runs:
+            taken = tables.keys.get(KeyRef(TAKEN, function_id, event.id))
+            if taken is None or taken.value.decode() not in tables.runs:
                 self._fail(
                     "events",
                     f"event {event.receipt} {event.name} was matched, and {program.slug} did not start",

@@ -64,6 +64,8 @@ class RunModel:
         self._signals: set[str] = set()
         self.conflict_possible = False
         """Whether a signal that it asked for may have been held by somebody just then."""
+        self.before_conflict: dict[str, object] = {}
+        """The steps recorded before that signal was asked for: with a conflict, nothing after it counts."""
 
     @property
     def ended(self) -> bool:
@@ -236,6 +238,8 @@ class RunModel:
             return
         self._signals.add(name)
         self.conflict_possible = held is None and not replaces
+        if self.conflict_possible:
+            self.before_conflict = dict(self.steps)
         due = _moment(opts["timeout"], now)
         self._add(op, Pending("wait", op["id"], group, due, what="signal", name=name))
 

@@ -17,7 +17,7 @@ from perdure.shard.commands import CallEnded
 from perdure.shard.dispatch import Dispatcher
 from perdure.shard.loop import Shard
 from perdure.shard.memory import Memory
-from perdure.shard.queues import FunctionQueue
+from perdure.shard.queues import Queue
 from perdure.shard.state import State
 from tests.sim.disk import Disk
 from tests.sim.relapses import RELAPSES
@@ -54,13 +54,13 @@ def second_result_overwrites() -> list[Patch]:
 def lost_timer() -> list[Patch]:
     """A queue that grows too long forgets its farther half instead of leaving it to the store."""
 
-    def cut(self: FunctionQueue, batch: int) -> None:
+    def cut(self: Queue, batch: int) -> None:
         from perdure.shard.queues import HEAP_MAX
 
         self.heap.sort()
         del self.heap[HEAP_MAX // 2 :]
 
-    return [(FunctionQueue, "_cut", cut)]
+    return [(Queue, "_cut", cut)]
 
 
 def double_dispatch() -> list[Patch]:
@@ -115,7 +115,7 @@ def matched_by_ulid() -> list[Patch]:
 
 def internal_event_lost() -> list[Patch]:
     """An event of the server's own is matched from memory only: nothing in the store says that it is still to be."""
-    real = State.emit
+    real = State._emit
 
     def emit(self: State, *args: Any) -> None:
         before = set(self.batch.changes.outbox)
@@ -123,7 +123,7 @@ def internal_event_lost() -> list[Patch]:
         for receipt in set(self.batch.changes.outbox) - before:
             del self.batch.changes.outbox[receipt]
 
-    return [(State, "emit", emit)]
+    return [(State, "_emit", emit)]
 
 
 def slot_not_released() -> list[Patch]:

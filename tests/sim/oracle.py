@@ -251,6 +251,8 @@ class Oracle:
         if self.raising and "could not decide" in reason:
             return True
         if "Signal conflict" in reason:
+            if model.conflict_possible:
+                model.steps = model.before_conflict
             return model.conflict_possible
         if "times in the middle of this call" in reason:
             most = max((item.row.recoveries for item in model.pending if item.row is not None), default=0)

@@ -19,7 +19,7 @@ from perdure.shard.batch import Batch
 from perdure.shard.dispatch import Dispatcher
 from perdure.shard.loads import Loads
 from perdure.shard.loop import Shard
-from perdure.shard.queues import START, FunctionQueue
+from perdure.shard.queues import START, Queue
 from perdure.shard.state import State
 
 Patch = tuple[object, str, Any]
@@ -38,7 +38,7 @@ def first_window_not_read() -> list[Patch]:
     """A server that starts does not look into its queues until something is added to them."""
     real = Loads.window
 
-    def window(self: Loads, queue: FunctionQueue) -> None:
+    def window(self: Loads, queue: Queue) -> None:
         if queue.edge is not START or queue.heap:
             real(self, queue)
 

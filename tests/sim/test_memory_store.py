@@ -82,4 +82,4 @@ async def test_loads_can_fail():
     store = MemoryStore(load_fault=fail)
     assert await store.load_events(0, [1]) == {}
     with pytest.raises(StoreUnavailable):
-        await store.recover(0)
+        await store.recover(0, ())
