@@ -9,6 +9,7 @@ Times are ms since the epoch. Bodies, memos, outputs and configurations are JSON
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, Protocol
 
 import msgspec
@@ -270,6 +271,27 @@ class Reader(Protocol):
 
     async def history_of_run(self, run_id: str, *, after: int = 0, limit: int = 1000) -> list[HistoryRecord]:
         """What happened to the run, in the order of `n`. `after`, an `n`, continues a page."""
+
+    async def newest_history(self, run_id: str, kind: str, *, limit: int = 100) -> list[HistoryRecord]:
+        """What happened to the run and is of this kind, newest first."""
+
+    async def calls_ahead(
+        self, function_id: str, part: str, rank: int, run_id: str, n: int, *, most: int = 1_000_000
+    ) -> int:
+        """How many items of a queue of a function stand before (`rank`, `run_id`, `n`), counted up to `most`."""
+
+    async def own_events_since(self, name: str, receipt: int, *, limit: int = 1000) -> list[EventRecord]:
+        """The server's own events of a name with a higher receipt, newest first, as far as they are among the
+        newest 10,000 of all events.
+        """
+
+    async def remembered(
+        self, keys: Sequence[tuple[str, str, str]], alive_at: int
+    ) -> dict[tuple[str, str, str], bytes]:
+        """What rules remember under keys (kind, owner, key: `shard.keys`) that have not expired at that time (ms)."""
+
+    async def batches_of_event(self, internal_id: str, *, limit: int = 1000) -> list[RunRecord]:
+        """Batch runs whose events this one is among, but not the first of."""
 
     async def metadata_size(self, run_id: str) -> int:
         """Bytes of all metadata that was attached to a run."""

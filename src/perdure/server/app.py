@@ -19,6 +19,7 @@ from perdure.errors import RequestError, StoreUnavailable
 from perdure.server import checkpoints, development, ingest, registering, test_api
 from perdure.server.auth import from_foreign_page
 from perdure.server.context import Server
+from perdure.server.explaining import explaining_routes
 from perdure.server.graphql.route import GraphqlRoute
 from perdure.server.http import (
     TEXT,
@@ -183,6 +184,7 @@ def _rest(server: Server) -> Starlette:
         *registering.registration_routes(server),
         *rest_routes(server),
         *operating_routes(server),
+        *explaining_routes(server),
         Route("/v0/gql", GraphqlRoute(server)),
         metadata_route(server),
     ]

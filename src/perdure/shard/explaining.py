@@ -72,7 +72,7 @@ def explain(state: State, dispatcher: Dispatcher, run: Run) -> Why:
         queued_at=run.created_at,
         started_at=run.started_at,
         ended_at=run.ended_at,
-        event=run.events[0] if run.events else b"",
+        trigger=run.events[0] if run.events else b"",
     )
     if run.status.ended:
         return tell(why)

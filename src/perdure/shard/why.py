@@ -230,8 +230,8 @@ class Why(msgspec.Struct, kw_only=True):
     """Why a run waits, or how it has ended.
 
     `causes` begin with what is nearest to its next step; `more` were left out. `next_at` is the next moment at which
-    something happens by itself, None if that hangs on others. `notes` are further things to know. `event` is the body
-    of the run's first event, for whoever goes on looking.
+    something happens by itself, None if that hangs on others. `notes` are further things to know. `trigger` is the
+    body of the run's first event, for whoever goes on looking.
     """
 
     run_id: str
@@ -249,4 +249,4 @@ class Why(msgspec.Struct, kw_only=True):
     guards: list[Deadline | Cancellation] = []
     app: AppState | None = None
     notes: list[str] = []
-    event: bytes = b""
+    trigger: bytes = b""

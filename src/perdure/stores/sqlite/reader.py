@@ -11,7 +11,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,7 +35,7 @@ from perdure.reading.port import (
     StepRecord,
     WholeRun,
 )
-from perdure.stores.sqlite import run_listing, whole_run
+from perdure.stores.sqlite import explaining, run_listing, whole_run
 from perdure.stores.sqlite.connections import connect_reader, explain
 from perdure.stores.sqlite.stepping_aside import held_lock, step_aside
 
@@ -106,6 +106,7 @@ FUNCTIONS = (
 STATEMENTS = (
     *LISTS.values(),
     *COUNTS.values(),
+    *explaining.STATEMENTS,
     *run_listing.STATEMENTS,
     *whole_run.STATEMENTS,
     EVENT,
@@ -255,6 +256,42 @@ class SqliteReader:
     async def history_of_run(self, run_id: str, *, after: int = 0, limit: int = 1000) -> list[HistoryRecord]:
         """What happened to the run."""
         return await self._records(HistoryRecord, HISTORY, run_id, after, limit)
+
+    async def newest_history(self, run_id: str, kind: str, *, limit: int = 100) -> list[HistoryRecord]:
+        """What happened to the run and is of this kind, newest first."""
+        return await self._records(HistoryRecord, explaining.NEWEST_HISTORY, run_id, kind, limit)
+
+    async def calls_ahead(
+        self, function_id: str, part: str, rank: int, run_id: str, n: int, *, most: int = 1_000_000
+    ) -> int:
+        """How many items of a queue stand before a place, counted up to `most`."""
+        keys = (function_id, part, rank, run_id, n, most)
+        (count,) = await self._ask(
+            lambda db: [int(row[0]) for row in db.execute(explaining.CALLS_AHEAD, keys)]
+        )
+        return count
+
+    async def own_events_since(self, name: str, receipt: int, *, limit: int = 1000) -> list[EventRecord]:
+        """The server's own events of a name with a higher receipt, newest first."""
+
+        def read(db: apsw.Connection) -> list[EventRecord]:
+            shards = [shard for (shard,) in db.execute(SHARDS)]
+            return [_event(row) for row in explaining.own_events(db, shards, name, receipt, limit)]
+
+        return await self._ask(read)
+
+    async def remembered(
+        self, keys: Sequence[tuple[str, str, str]], alive_at: int
+    ) -> dict[tuple[str, str, str], bytes]:
+        """What rules remember under keys."""
+        return await self._ask(lambda db: explaining.remembered(db, keys, alive_at))
+
+    async def batches_of_event(self, internal_id: str, *, limit: int = 1000) -> list[RunRecord]:
+        """Batch runs whose events this one is among, but not the first of."""
+        keys = (internal_id, limit)
+        return await self._ask(
+            lambda db: [run_listing.run_record(row) for row in db.execute(explaining.BATCHES, keys)]
+        )
 
     async def metadata_size(self, run_id: str) -> int:
         """Bytes of all metadata that was attached to a run."""

@@ -1,0 +1,204 @@
+"""Why a run waits, asked over HTTP."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import datetime
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.integration.server.conftest import Make
+from tests.sdk.bare_app import Answer, Call, Scripted, op, ops, planned, ran
+from tests.sdk.driver import Server, until
+
+GHOST = "01HZZZZZZZZZZZZZZZZZZZZZZZ"
+
+
+def why(http: httpx.Client, run_id: str, **query: Any) -> dict[str, Any]:
+    answer = http.get(f"/v1/runs/{run_id}/why", params=query)
+    assert answer.status_code == 200, answer.text
+    body = answer.json()
+    assert set(body) == {"data", "metadata"}
+    return dict(body["data"])
+
+
+def settled(http: httpx.Client, run_id: str, cause: str, **query: Any) -> dict[str, Any]:
+    """The answer once its first cause is of this kind."""
+
+    def look() -> dict[str, Any] | None:
+        found = why(http, run_id, **query)
+        return found if found["causes"] and found["causes"][0]["cause"] == cause else None
+
+    return until(f"a run that waits for: {cause}", look)
+
+
+def started(server: Server, fn: Scripted, **data: Any) -> str:
+    return str(server.run_of(fn.trigger(**data), fn.slug)["run_id"])
+
+
+def wait_for(event: str, condition: str | None = None) -> dict[str, Any]:
+    opts = {"event": event, "timeout": "1h", **({"if": condition} if condition else {})}
+    return op("WaitForEvent", "w", name=event, opts=opts)
+
+
+class TestRuns:
+    def test_in_line_with_the_holders(self, http: httpx.Client, server: Server, scripted: Make) -> None:
+        limits = {"fn": [{"limit": 1, "key": "event.data.u"}]}
+        fn = scripted(lambda _: ops(op("Sleep", "nap", name="1h")), concurrency=limits)
+        holder = started(server, fn, u="ann")
+        settled(http, holder, "sleep")
+        runs = []
+        for _ in range(3):
+            runs.append(started(server, fn, u="ann"))
+            time.sleep(0.005)
+        found = settled(http, runs[2], "line")
+        assert found["text"] == "waiting for run concurrency key ann, place 3"
+        (cause,) = found["causes"]
+        assert cause["place"] == 3
+        (limit,) = cause["limits"]
+        assert (limit["key"], limit["value"], limit["limit"], limit["taken"]) == ("event.data.u", "ann", 1, 1)
+        (who,) = limit["holders"]
+        assert who["run_id"] == holder
+        assert who["doing"].startswith("sleeping until ")
+        assert datetime.fromisoformat(who["since"])
+        assert found["next_at"] is None
+        assert server.cancel(holder) == 200
+        assert settled(http, runs[0], "sleep")["text"].startswith("sleeping until ")
+        assert settled(http, runs[2], "line")["text"].endswith("place 2")
+        for run in runs:
+            server.cancel(run)
+
+    def test_a_backoff_has_the_last_error(self, http: httpx.Client, server: Server, scripted: Make) -> None:
+        fail = Answer(500, {"name": "Boom", "message": "no luck"}, {"retry-after": "3600"})
+        run = started(server, scripted([fail], retries=4))
+        found = settled(http, run, "backoff")
+        (cause,) = found["causes"]
+        assert (cause["attempt"], cause["attempts"], cause["error"]) == (2, 5, "Boom: no luck")
+        assert found["text"] == (
+            f"attempt 1 of 5 failed (Boom: no luck); the next one is made at {cause['until']}"
+        )
+        assert found["next_at"] == cause["until"]
+        server.cancel(run)
+
+    def test_a_wait_with_its_near_misses(self, http: httpx.Client, server: Server, scripted: Make) -> None:
+        event = f"paid-{time.time_ns()}"
+        server.send({"name": event, "data": {"id": "before"}})
+        condition = "async.data.id == event.data.id && async.data.sum > 10"
+        run = started(server, scripted([ops(wait_for(event, condition))]), id="o1")
+        assert settled(http, run, "event")["causes"][0]["missed"] == 0
+        server.send(
+            {"name": event, "data": {"id": "o2", "sum": 50, "at": 5, "secret": "s3cret"}},
+            {"name": event, "data": {"id": "o1", "sum": 7}},
+        )
+        found = why(http, run)
+        (cause,) = found["causes"]
+        assert (cause["looked_at"], cause["missed"]) == (2, 2)
+        newest, older = cause["near_misses"]
+        assert newest["compared"] == [
+            {
+                "left": {"text": "async.data.id", "value": "o1"},
+                "operator": "==",
+                "right": {"text": "event.data.id", "value": "o1"},
+                "holds": True,
+            },
+            {
+                "left": {"text": "async.data.sum", "value": 7},
+                "operator": ">",
+                "right": {"text": "10", "value": 10},
+            },
+        ]
+        assert [each["left"]["value"] for each in older["compared"]] == ["o2", 50]
+        assert "s3cret" not in json.dumps(found)
+        assert found["text"] == (
+            f'waiting for event {event} if async.data.id == "o1" && async.data.sum > 10'
+            f" until {cause['until']}; 2 such events have come since and do not match"
+        )
+        assert len(why(http, run, near_misses=1)["causes"][0]["near_misses"]) == 1
+        assert why(http, run, near_misses=0)["causes"][0]["missed"] is None
+        server.cancel(run)
+
+    def test_a_wait_for_an_event_of_the_servers_own(
+        self, http: httpx.Client, server: Server, scripted: Make
+    ) -> None:
+        name = "inngest/function.failed"
+        run = started(server, scripted([ops(wait_for(name, "async.data.function_id == 'other'"))]))
+        settled(http, run, "event")
+        failed = scripted([Answer(400, {"name": "Error", "message": "no"}, {"x-inngest-no-retry": "true"})])
+        failed.run()
+        (cause,) = why(http, run)["causes"]
+        assert cause["missed"] == 1
+        assert cause["near_misses"][0]["compared"][0]["left"]["value"] == failed.slug
+        server.cancel(run)
+
+    def test_an_invoked_run_and_why_that_waits(
+        self, http: httpx.Client, server: Server, scripted: Make
+    ) -> None:
+        child = scripted([ops(op("Sleep", "nap", name="1h"))])
+        call = op("InvokeFunction", "i", opts={"function_id": child.slug, "payload": {"data": {}}})
+        run = started(server, scripted([ops(call)]))
+        until("the child", lambda: child.calls)
+        found = until(
+            "the child asleep",
+            lambda: (
+                w
+                if (w := settled(http, run, "invoke"))["causes"][0]["why"]["text"].startswith("sleep")
+                else None
+            ),
+        )
+        (cause,) = found["causes"]
+        assert cause["why"]["run_id"] == cause["run_id"]
+        inner = cause["why"]["text"]
+        assert found["text"] == f"waiting for run {cause['run_id']} of {child.slug}: {inner}"
+        assert "trigger" not in cause["why"]
+        server.cancel(cause["run_id"])
+
+    def test_a_call_under_way(self, http: httpx.Client, server: Server, scripted: Make) -> None:
+        seen: list[dict[str, Any]] = []
+
+        def script(call: Call) -> Answer:
+            seen.append(why(http, call.ctx["run_id"]))
+            return (
+                ops(planned("a"), planned("b")) if call.target == "step" and len(seen) == 1 else ops(ran("x"))
+            )
+
+        fn = scripted(script)
+        run = started(server, fn)
+        until("the steps", lambda: len(seen) >= 3)
+        assert {cause["cause"] for cause in seen[0]["causes"]} == {"call"}
+        assert {cause["step"] for found in seen[1:3] for cause in found["causes"]} >= {"a", "b"}
+        server.cancel(run)
+
+    @pytest.mark.parametrize(
+        ("answer", "text"),
+        [
+            (Answer(200, "x"), "completed at "),
+            (Answer(400, {"name": "Error", "message": "no"}, {"x-inngest-no-retry": "true"}), "failed at "),
+        ],
+    )
+    def test_how_it_ended(self, http: httpx.Client, scripted: Make, answer: Answer, text: str) -> None:
+        found = why(http, scripted([answer]).run()["run_id"])
+        assert found["text"].startswith(text)
+        assert found["causes"] == []
+        assert (found["reason"] or "").endswith("no" if "failed" in text else "")
+
+    def test_skipped_by_a_singleton(self, http: httpx.Client, server: Server, scripted: Make) -> None:
+        fn = scripted([ops(op("Sleep", "nap", name="1h"))], singleton={"mode": "skip"})
+        first = started(server, fn)
+        second = started(server, fn)
+        found = why(http, second)
+        assert found["text"].startswith("skipped at ")
+        assert found["text"].endswith(f": Singleton (run {first} holds its key)")
+        server.cancel(first)
+
+    def test_errors(self, http: httpx.Client) -> None:
+        answer = http.get("/v1/runs/bad/why")
+        assert (answer.status_code, answer.json()["error"]) == (400, "Invalid run ID: bad")
+        answer = http.get(f"/v1/runs/{GHOST}/why")
+        assert (answer.status_code, answer.json()["error"]) == (404, f"Unable to load function run: {GHOST}")
+        for number in ("x", "-1", "1001", "9" * 30, "²"):
+            answer = http.get(f"/v1/runs/{GHOST}/why", params={"near_misses": number})
+            assert answer.status_code == 400
+            assert "near_misses" in answer.json()["error"]
