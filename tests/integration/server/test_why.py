@@ -202,3 +202,99 @@ class TestRuns:
             answer = http.get(f"/v1/runs/{GHOST}/why", params={"near_misses": number})
             assert answer.status_code == 400
             assert "near_misses" in answer.json()["error"]
+
+
+class TestEvents:
+    def fate(self, http: httpx.Client, event_id: str) -> dict[str, Any]:
+        answer = http.get(f"/v1/events/{event_id}/why")
+        assert answer.status_code == 200, answer.text
+        (fate,) = answer.json()["data"]["functions"]
+        assert answer.json()["data"]["text"] == f"{fate['function']}: {fate['text']}"
+        return dict(fate)
+
+    def test_a_run(self, http: httpx.Client, scripted: Make) -> None:
+        fn = scripted([Answer(200, "x")])
+        event = fn.trigger()
+        run = fn.ended(event)["run_id"]
+        assert self.fate(http, event) == {
+            "function": fn.slug,
+            "fate": "run",
+            "text": f"started run {run} (completed)",
+            "run_ids": [run],
+        }
+
+    def test_debounced_and_replaced(self, http: httpx.Client, scripted: Make) -> None:
+        fn = scripted([], debounce={"period": "1h", "key": "event.data.u"})
+        first, second = fn.trigger(u="ann"), fn.trigger(u="ann")
+        held = self.fate(http, second)
+        due = held["due_at"]
+        assert held["text"] == f"held by a debounce with key ann until {due}, the last of 2 so far"
+        assert (held["fate"], held["key"], held["value"]) == ("debounced", "event.data.u", "ann")
+        replaced = self.fate(http, first)
+        assert replaced["fate"] == "replaced"
+        assert (
+            replaced["text"]
+            == f"another event has its place in a debounce with key ann, and starts a run at {due}"
+        )
+
+    def test_rate_limited_beside_an_open_debounce(self, http: httpx.Client, scripted: Make) -> None:
+        fn = scripted([], debounce={"period": "1h"}, rateLimit={"limit": 1, "period": "1h"})
+        first, second = fn.trigger(), fn.trigger()
+        assert self.fate(http, first)["fate"] == "debounced"
+        assert self.fate(http, second)["fate"] == "rate_limited"
+
+    def test_collected(self, http: httpx.Client, scripted: Make) -> None:
+        fn = scripted([Answer(200, "x")], batchEvents={"maxSize": 3, "timeout": "1h"})
+        first, second = fn.trigger(), fn.trigger()
+        assert self.fate(http, first)["position"] == 1
+        held = self.fate(http, second)
+        assert held["text"] == f"collected in a batch, 2 of 2 so far; it runs with 3, or at {held['due_at']}"
+        third = fn.trigger()
+        run = fn.ended(first)["run_id"]
+        for event in (first, second, third):
+            assert self.fate(http, event)["run_ids"] == [run]
+
+    def test_rate_limited(self, http: httpx.Client, scripted: Make) -> None:
+        fn = scripted([Answer(200, "x")], rateLimit={"limit": 1, "period": "1h", "key": "event.data.u"})
+        fn.run(u="ann")
+        dropped = self.fate(http, fn.trigger(u="ann"))
+        assert (dropped["fate"], dropped["value"]) == ("rate_limited", "ann")
+        assert dropped["text"] == (
+            "dropped by a rate limit with key ann: all places of its period were taken (limit 1)"
+        )
+
+    def test_a_duplicate(self, http: httpx.Client, server: Server, scripted: Make) -> None:
+        fn = scripted([Answer(200, "x")])
+        event = {"name": f"bare/{fn.slug}", "id": f"same-{time.time_ns()}"}
+        (first,) = server.send(event)
+        run = fn.ended(first)["run_id"]
+        (second,) = server.send(event)
+        assert self.fate(http, second)["fate"] == "duplicate"
+        assert self.fate(http, second)["run_ids"] == [run]
+
+    def test_skipped(self, http: httpx.Client, server: Server, scripted: Make) -> None:
+        fn = scripted([ops(op("Sleep", "nap", name="1h"))], singleton={"mode": "skip"})
+        first = started(server, fn)
+        event = fn.trigger()
+        skipped = server.run_of(event, fn.slug)["run_id"]
+        assert self.fate(http, event)["text"] == (
+            f"run {skipped} was skipped: Singleton, run {first} holds its key"
+        )
+        server.cancel(first)
+
+    def test_what_is_not_known_is_said(self, http: httpx.Client, server: Server, scripted: Make) -> None:
+        name = f"late-{time.time_ns()}"
+        (event,) = server.send({"name": name})
+        answer = http.get(f"/v1/events/{event}/why").json()["data"]
+        assert answer["functions"] == []
+        assert answer["text"] == "it meets no function that is served now, and has started no run"
+        scripted([], triggers=[{"event": name}])
+        fate = self.fate(http, event)
+        assert fate["fate"] == "unknown"
+        assert "nothing is remembered" in fate["text"]
+
+    def test_errors(self, http: httpx.Client) -> None:
+        answer = http.get("/v1/events/bad/why")
+        assert (answer.status_code, answer.json()["error"]) == (400, "Invalid event ID: bad")
+        answer = http.get(f"/v1/events/{GHOST}/why")
+        assert (answer.status_code, answer.json()["error"]) == (404, "Event not found")
