@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -77,11 +78,14 @@ class WallClock:
         await asyncio.sleep(seconds)
 
 
-def registration(slug: str, app_url: str) -> bytes:
-    """What an app with one function registers. Each needs a URL of its own: of two with the same the newer stays."""
+def registration(slug: str, app_url: str, **rules: Any) -> bytes:
+    """What an app with one function, and these `rules` of it, registers.
+
+    Each needs a URL of its own: of two with the same the newer stays.
+    """
     runtime = {"type": "http", "url": f"{app_url}/{slug}?fnId={slug}&stepId=step"}
     step = {"id": "step", "name": "step", "runtime": runtime, "retries": {"attempts": 3}}
-    function = {"id": slug, "name": slug, "triggers": [{"event": slug}], "steps": {"step": step}}
+    function = {"id": slug, "name": slug, "triggers": [{"event": slug}], "steps": {"step": step}, **rules}
     return msgspec.json.encode(
         {
             "url": f"{app_url}/{slug}",
@@ -107,7 +111,7 @@ async def fill(database: Path, app_url: str, sleeping: int, queued: int) -> None
             await _register(shard, slug, app_url)
         begun = time.monotonic()
         for slug, count in ((SLEEPER, sleeping), (BACKLOG, queued)):
-            await _send(shard, slug, count, clock, rng, begun)
+            await send_events(shard, slug, count, rng, begun=begun)
         while apps.asleep < sleeping:
             await asyncio.sleep(0.1)
         await asyncio.sleep(0.5)
@@ -123,15 +127,19 @@ async def _register(shard: Shard, slug: str, app_url: str) -> None:
     await shard.submit(RegisterApp(registration=read))
 
 
-async def _send(
-    shard: Shard, name: str, count: int, clock: WallClock, rng: random.Random, begun: float
+async def send_events(
+    shard: Shard, name: str, count: int, rng: random.Random, *, keys: int = 500, begun: float | None = None
 ) -> None:
+    """Send so many events of a name, with one of so many keys; says how far it is if it knows when it began."""
+    clock = WallClock()
     sent = 0
     under_way: set[asyncio.Future[object]] = set()
     while sent < count:
         size = min(EVENTS_A_COMMAND, count - sent)
         reader = EventReader(None, clock.now(), rng.randbytes, "application/json")
-        events = [{"name": name, "data": {"i": sent + i, "customer": f"c-{i}"}} for i in range(size)]
+        events = [
+            {"name": name, "data": {"i": sent + i, "key": f"c-{(sent + i) % keys}"}} for i in range(size)
+        ]
         reader.feed(msgspec.json.encode(events))
         reader.finish()
         command = ReceiveEvents(events=reader.events, received_at=clock.now())
@@ -146,6 +154,6 @@ async def _send(
             done, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
             for future in done:
                 future.result()
-        if sent % 50_000 == 0:
+        if begun is not None and sent % 50_000 == 0:
             print(f"{name}: {sent:,} events, {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
     await asyncio.gather(*under_way)

@@ -163,8 +163,8 @@ class Run(msgspec.Struct):
     whether parallel steps were ever planned. `correlation` is set when the run was invoked by a step:
     `<run id>.<step hash>`. `state_bytes` is the size of all memos together. `seq` is the next `n` of an item
     or history entry. `idle_replies` counts answers in a row that brought nothing new. `flow` is what the run
-    keeps of its admission, None if no rule bears on it. `batch_id` is set for a batch, `cron` is the schedule
-    that started it.
+    keeps of its admission, None if no rule bears on it; `flow_row` is the same as it is stored. `batch_id` is set
+    for a batch, `cron` is the schedule that started it.
     """
 
     id: str
@@ -183,6 +183,7 @@ class Run(msgspec.Struct):
     original_run_id: str | None = None
     output: bytes | None = None
     flow: RunFlow | None = None
+    flow_row: bytes | None = None
     batch_id: str | None = None
     cron: str | None = None
     steps: dict[str, Step] = {}

@@ -141,7 +141,7 @@ def run_row(run: Run) -> RunRow:
         run.correlation,
         run.original_run_id,
         run.output,
-        None if run.flow is None else run.flow.encode(),
+        run.flow_row,
         run.batch_id,
         run.cron,
     )

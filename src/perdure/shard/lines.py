@@ -27,9 +27,9 @@ from perdure.shard.calls import job_id
 from perdure.shard.queues import END, START, Queue, Queues
 from perdure.shard.rows import ItemRef
 
-TICKETS = 16
+TICKETS = 64
 """So many of a line stand in `Turns` at once."""
-MAX_TICKETS = 4 * TICKETS
+MAX_TICKETS = 2 * TICKETS
 """More than `TICKETS` up to here only where one that comes later goes before them."""
 
 
@@ -214,6 +214,16 @@ class Lines:
     def waiting(self, function_id: str) -> int:
         """How many calls of a function have a ticket."""
         return sum(1 for line, _ in self._tickets.values() if line.function_id == function_id)
+
+    def opening(self, now: int) -> tuple[int, Ticket] | None:
+        """The next time (ms) at which a throttle lets somebody through who waits, and who that is. Looks at all."""
+        found: tuple[int, Ticket] | None = None
+        for _, ticket in self._tickets.values():
+            need = ticket.throttle
+            due = None if need is None else self.turns.room.opens_at(need.counter, need.limit, now)
+            if due is not None and due > now and (found is None or due < found[0]):
+                found = due, ticket
+        return found
 
     def ticket(self, run_id: str, n: int) -> Ticket | None:
         """The ticket of a call, if it has one."""

@@ -221,6 +221,7 @@ def run_from_rows(stored: StoredRun) -> Run:
         row.original_run_id,
         row.output,
         None if row.flow is None else RunFlow.decode(row.flow),
+        row.flow,
         row.batch_id,
         row.cron,
         seq=stored.last_n + 1,

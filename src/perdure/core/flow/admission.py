@@ -205,8 +205,12 @@ def admit(
     origin: Origin,
     now: int,
     batch_id: str = "",
+    ahead: int = 0,
 ) -> Admission:
-    """What becomes of the event. `keys` are those of `ask`; `batch_id` is the id of a batch that it opens."""
+    """What becomes of the event. `keys` are those of `ask`; `batch_id` is the id of a batch that it opens.
+
+    `ahead` is how far (ms) `now` is ahead of the clock by which its sender wrote `arrival.ts`.
+    """
     if known.taken:
         return Drop("duplicate")
     if keys.batch is not None and rules.batch is not None:
@@ -227,7 +231,7 @@ def admit(
         cancel = single.holder
     if known.pause is Pause.SKIP:
         return Skip("FunctionPaused", None, place)
-    start_at = now if origin is Origin.BATCH else max(now, arrival.ts)
+    start_at = now if origin is Origin.BATCH else max(now, arrival.ts + ahead)
     flow = _flow(rules, keys, event, start_at, now)
     deadline = None if origin is Origin.BATCH else start_deadline(rules.timeouts, start_at)
     return Start(flow, cancel, known.pause is Pause.HOLD, deadline, origin is not Origin.BATCH, place)

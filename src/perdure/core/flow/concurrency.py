@@ -81,9 +81,10 @@ class ConcurrencyRules:
     """The limits of one function, compiled once.
 
     `limits` are the numbers, `configured` the lines of the configuration, both by the names that needs carry.
+    `keys` are those of all limits.
     """
 
-    __slots__ = ("_runs", "_steps", "configured", "limits")
+    __slots__ = ("_runs", "_same", "_steps", "configured", "keys", "limits")
 
     def __init__(self, function_id: str, config: FunctionConfig) -> None:
         self._steps = [_Limit(function_id, "step", limit) for limit in config.concurrency]
@@ -94,11 +95,16 @@ class ConcurrencyRules:
             self.limits[limit.id] = min(limit.most, self.limits.get(limit.id, limit.most))
         written = zip((*self._steps, *self._runs), (*config.concurrency, *of_runs), strict=True)
         self.configured = {limit.id: line for limit, line in written}
+        self.keys = [limit.key for limit in (*self._steps, *self._runs)]
+        self._same: RunNeeds | None = None
+        if all(key.text is None for key in self.keys):
+            self._same = self._computed({}, 0) if self.limits else NO_NEEDS
 
     def needs(self, event: Mapping[str, object], now: int) -> RunNeeds:
         """What a run of this event needs."""
-        if not self.limits:
-            return NO_NEEDS
+        return self._same or self._computed(event, now)
+
+    def _computed(self, event: Mapping[str, object], now: int) -> RunNeeds:
         problems: list[str] = []
         steps = _needs(self._steps, event, now, problems)
         return RunNeeds(_needs(self._runs, event, now, problems), steps, tuple(problems))
@@ -107,6 +113,8 @@ class ConcurrencyRules:
 def _needs(
     limits: list[_Limit], event: Mapping[str, object], now: int, problems: list[str]
 ) -> tuple[Need, ...]:
+    if not limits:
+        return ()
     found: dict[str, Need] = {}
     for limit in limits:
         key = limit.key.bucket(event, now)
@@ -139,12 +147,13 @@ class Counters:
 
     def take(self, holder: str, needs: Iterable[Need]) -> None:
         """Take places, whether there is room or not. One holder takes a place of a counter once only."""
-        taken = tuple(need.counter for need in needs)
+        taken = tuple([need.counter for need in needs])
         if not taken:
             return
         for counter in taken:
             self._holders.setdefault(counter, {})[holder] = None
-        self._held[holder] = tuple(dict.fromkeys((*self._held.get(holder, ()), *taken)))
+        before = self._held.get(holder)
+        self._held[holder] = taken if before is None else tuple(dict.fromkeys((*before, *taken)))
 
     def give_back(self, holder: str) -> tuple[str, ...]:
         """Give back all places of a holder. Returns their counters; unknown holders have none."""

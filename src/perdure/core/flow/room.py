@@ -72,8 +72,10 @@ class Room:
 
     def take(self, ticket: Ticket, now: int) -> tuple[str, ThrottleState] | None:
         """Take all that an item needs. Returns the counter and schedule of its throttle, if that was used."""
-        self.counters.take(ticket.item, ticket.steps)
-        self.counters.take(ticket.run, ticket.runs)
+        if ticket.steps:
+            self.counters.take(ticket.item, ticket.steps)
+        if ticket.runs:
+            self.counters.take(ticket.run, ticket.runs)
         return None if ticket.throttle is None else self._start(ticket.throttle, now)
 
     def _start(self, need: Need, now: int) -> tuple[str, ThrottleState] | None:

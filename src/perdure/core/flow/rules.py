@@ -20,7 +20,7 @@ class FlowRules:
     `limits` are what `Turns.set_limits` takes: the numbers of places and the throttle, by the names that needs
     carry. Keys of rules that the function does not have are never asked for. `keyed` tells that there are some;
     `plain` that nothing bears on a run of the function, so that it needs no admission; `ranked` that priority orders
-    its runs.
+    its runs; `reads_event` that a key, a condition or a factor may look into the event.
     """
 
     __slots__ = (
@@ -41,6 +41,7 @@ class FlowRules:
         "ranked",
         "rate_key",
         "rate_limit",
+        "reads_event",
         "singleton",
         "singleton_key",
         "throttle",
@@ -72,6 +73,8 @@ class FlowRules:
         self.ranked = config.priority is not None
         keyed = (config.batch, config.rate_limit, config.debounce, config.singleton)
         self.keyed = any(rule is not None for rule in keyed)
+        own = (self._throttle_key, *self.concurrency.keys)
+        self.reads_event = self.keyed or self.ranked or not all(key.text is None for key in own)
         timed = config.timeouts.start_ms is not None or config.timeouts.finish_ms is not None
         self.plain = not (self.keyed or self.limits or self.ranked or timed or config.cancel)
 

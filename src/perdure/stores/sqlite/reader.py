@@ -64,6 +64,7 @@ def _columns(record: type[msgspec.Struct], **renamed: str) -> str:
 
 _EVENT = _columns(EventRecord)
 _RUN = _columns(RunRecord)
+_RUN_OF_EVENT = ",".join(f"r.{name}" for name in RunRecord.__struct_fields__)
 _TIMES = "internal_id<?2 AND received_at>?3 AND received_at<?4"
 _BY_ID = "events INDEXED BY events_by_internal_id"
 # By whether a name is given, and whether the server's own count: only users' events are indexed by name.
@@ -81,9 +82,16 @@ COUNTS = {kind: f"SELECT count(*) FROM (SELECT 1 FROM {walk} LIMIT ?5)" for kind
 LIST_EVENTS = LISTS[False, False]
 EVENT = f"SELECT {_EVENT} FROM events WHERE internal_id=?1 ORDER BY receipt LIMIT 1"
 RUNS_OF_EVENT = f"SELECT {_RUN} FROM runs WHERE event_id=?1 AND id>?2 ORDER BY id LIMIT ?3"
+# Of a batch the first event stands with the run, the others here.
+FURTHER_RUNS_OF_EVENT = (
+    f"SELECT {_RUN_OF_EVENT} FROM run_events e JOIN runs r ON r.shard=e.shard AND r.id=e.run_id"
+    " WHERE e.shard=?4 AND e.event_id=?1 AND e.run_id>?2 ORDER BY e.run_id LIMIT ?3"
+)
 RUN = f"SELECT {_RUN} FROM runs WHERE {_HERE} AND id=?1"
-# A run that has not ended has something left to happen to it.
-LIVE_RUNS = "SELECT DISTINCT run_id FROM items WHERE shard=?1 AND run_id>?2 ORDER BY run_id LIMIT ?3"
+# A run that has not ended has something left to happen to it. What begins with `~` is no run but a rule of a function.
+LIVE_RUNS = (
+    "SELECT DISTINCT run_id FROM items WHERE shard=?1 AND run_id>?2 AND run_id<'~' ORDER BY run_id LIMIT ?3"
+)
 SHARDS = "SELECT shard FROM shards"
 RECEIPTS = f"SELECT shard,receipts FROM runs WHERE {_HERE} AND id=?1"
 EVENT_BY_RECEIPT = f"SELECT {_EVENT} FROM events WHERE shard=?1 AND receipt=?2"
@@ -111,6 +119,7 @@ STATEMENTS = (
     *whole_run.STATEMENTS,
     EVENT,
     RUNS_OF_EVENT,
+    FURTHER_RUNS_OF_EVENT,
     RUN,
     LIVE_RUNS,
     RECEIPTS,
@@ -180,11 +189,16 @@ class SqliteReader:
         return found[0] if found else None
 
     async def runs_of_event(self, internal_id: str, *, after: str = "", limit: int = 1000) -> list[RunRecord]:
-        """Runs that the event started, in the order of their ids."""
+        """Runs that the event started, alone or with others, in the order of their ids."""
         keys = (internal_id, after, limit)
-        return await self._ask(
-            lambda db: [run_listing.run_record(row) for row in db.execute(RUNS_OF_EVENT, keys)]
-        )
+
+        def read(db: apsw.Connection) -> list[RunRecord]:
+            found = {row[0]: row for row in db.execute(RUNS_OF_EVENT, keys)}
+            for (shard,) in db.execute(SHARDS).fetchall():
+                found.update((row[0], row) for row in db.execute(FURTHER_RUNS_OF_EVENT, (*keys, shard)))
+            return [run_listing.run_record(found[run_id]) for run_id in sorted(found)[:limit]]
+
+        return await self._ask(read)
 
     async def run(self, run_id: str) -> RunRecord | None:
         """One run."""
