@@ -25,6 +25,8 @@ class Kind:
     checkpoints: bool = False
     streams: bool = False
     version: int = 2
+    known: str = "no-steps"
+    """A function that it has, by which a sync is known to have worked."""
 
 
 KINDS = {
@@ -40,8 +42,17 @@ KINDS = {
     "js3-wait": Kind("app_v3.mjs", "/wait/api/inngest"),
 }
 
+# Apps of their own tests, with rules on their functions.
+RULED = {
+    "flow-py": Kind("python_flow.py", "/api/inngest", known="one"),
+    "flow-py-cron": Kind("python_flow.py", "/cron/api/inngest", known="every-second"),
+    "flow-js": Kind("app_flow.mjs", "/api/inngest", checkpoints=True, known="one"),
+    "flow-js-cron": Kind("app_flow.mjs", "/cron/api/inngest", checkpoints=True, known="every-second"),
+}
+ALL = {**KINDS, **RULED}
+
 PYTHON = ("fastapi", "fastapi-sync", "fastapi-stream", "flask", "flask-async")
-JS = ("js", "js-plain", "js-stream", "js3", "js3-wait")
+JS = ("js", "js-plain", "js-stream", "js3", "js3-wait", "flow-js", "flow-js-cron")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -102,7 +113,7 @@ def start_app(
     started: list[Process] = []
 
     def start(app_id: str, on: Server | None = None, env: dict[str, str] | None = None) -> App:
-        kind = KINDS[app_id]
+        kind = ALL[app_id]
         if app_id in JS:
             request.getfixturevalue("node_packages")
         port = free_port()
@@ -120,7 +131,7 @@ def start_app(
 
 def app_of(app_id: str, process: Process, server: Server) -> App:
     """An app of a running process."""
-    kind = KINDS[app_id]
+    kind = ALL[app_id]
     return App(
         app_id, process, kind.path, server, js=app_id in JS,
         checkpoints=kind.checkpoints, streams=kind.streams, version=kind.version,
@@ -135,13 +146,13 @@ def apps(server: Server, start_app: Starter) -> Callable[[str], App]:
 
     def get(app_id: str) -> App:
         if app_id not in synced:
-            program = KINDS[app_id].program
+            program = ALL[app_id].program
             if program not in processes:
                 processes[program] = start_app(app_id).process
             app = app_of(app_id, processes[program], server)
             answer = app.sync()
             assert answer.status_code == 200, answer.text
-            assert app.slug("no-steps") in server.functions(), answer.text
+            assert app.slug(ALL[app_id].known) in server.functions(), answer.text
             synced[app_id] = app
         return synced[app_id]
 
