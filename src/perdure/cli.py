@@ -17,7 +17,7 @@ _COMMAS = "May be given several times, or with commas."
 _PORT = click.IntRange(0, 65535)
 
 
-_TERMINAL = ("send", "invoke", "runs", "run", "cancel", "rerun", "functions")
+_TERMINAL = ("send", "invoke", "runs", "run", "why", "cancel", "rerun", "functions")
 """Commands of `perdure.terminal`, loaded when one of them is asked for: the server needs none."""
 
 

@@ -147,6 +147,26 @@ class Client:
         run_id = run_id.upper()
         return self._rest(f"/v1/runs/{run_id}", _RunState, f"There is no run {run_id}; see 'perdure runs'.")
 
+    def why(self, run_id: str, near_misses: int = 20) -> tuple[msgspec.Raw, int]:
+        """Why a run waits, as the server says it, and the server's time. Raises `NotThere` for an unknown one."""
+        state, _ = self.state(run_id)
+        path = f"/v1/runs/{state.run_id}/why?near_misses={near_misses}"
+        return self._rest(path, msgspec.Raw, "This server does not say why a run waits.")
+
+    def why_event(self, event_id: str) -> msgspec.Raw | None:
+        """What became of an event, as the server says it; None if there is no such event."""
+        if not is_ulid(event_id.upper()):
+            return None
+        try:
+            return self._rest(f"/v1/events/{event_id.upper()}/why", msgspec.Raw, "unknown")[0]
+        except NotThere:
+            return None
+
+    def read(self, data: msgspec.Raw, kind: type[T]) -> T:
+        """Data of the server's as a record. Raises a `TerminalError` if it is something else."""
+        found: T = self._decode(data, kind)
+        return found
+
     def runs(
         self, limit: int, since: int = 0, statuses: Sequence[str] = (), function_ids: Sequence[str] = ()
     ) -> list[Run]:

@@ -1,4 +1,4 @@
-"""The commands that talk to a running server: send, invoke, runs, run, cancel, rerun, functions.
+"""The commands that talk to a running server: send, invoke, runs, run, why, cancel, rerun, functions.
 
 Exit codes: 0, 1 for an error, 2 for a wrong command line, and 3 from the commands that wait for the end of a
 run if it did not complete.
@@ -23,11 +23,14 @@ from perdure.terminal.arguments import (
     user_option,
 )
 from perdure.terminal.client import Client
-from perdure.terminal.failures import TerminalError
+from perdure.terminal.failures import NotThere, TerminalError
 from perdure.terminal.records import COMPLETED, ENDED, TracedRun
 from perdure.terminal.rendering import apps_list, runs_table, sign
-from perdure.terminal.text import Line, Piece, line
+from perdure.terminal.text import Line, Piece, clean, line
 from perdure.terminal.trace import Tree
+from perdure.terminal.why import Why, why
+
+__all__ = ["cancel", "functions", "invoke", "rerun", "run", "runs", "send", "why"]
 
 NO_DATA = msgspec.Raw(b"{}")
 STATUSES = ("queued", "running", "completed", "failed", "cancelled", "skipped")
@@ -213,7 +216,17 @@ def run(run_id: str, watch: bool, full: bool, url: str, signing_key: str | None,
     if as_json:
         printing.show_json(found)
     else:
-        printing.show(Tree(found, now, printing.width(), full=full).lines())
+        lines = Tree(found, now, printing.width(), full=full).lines()
+        printing.show([*lines, *([] if found.ended else _why_it_waits(client, run_id))])
+
+
+def _why_it_waits(client: Client, run_id: str) -> list[Line]:
+    """One sentence; nothing if the run has ended meanwhile, or the server says no such thing."""
+    try:
+        found = client.read(client.why(run_id, near_misses=0)[0], Why)
+    except NotThere:
+        return []
+    return [[], line("  ", Piece(f"{'why':<10}", "dim"), clean(found.text))] if found.causes else []
 
 
 def _exit_by(ended: TracedRun) -> None:
