@@ -10,9 +10,11 @@ import pytest
 import pytest_asyncio
 
 from perdure.errors import StoreUnavailable
-from perdure.reading.port import EventRecord, ItemRecord, Reader, RunRecord, StepRecord
+from perdure.protocol.ids import new_ulid
+from perdure.reading.port import EventRecord, ItemRecord, Reader, RunFilter, RunRecord, StepRecord
 from perdure.shard.changes import Changes
 from perdure.shard.ports import Store
+from perdure.shard.rows import RunEventRow
 from perdure.stores.sqlite import SqliteReader, SqliteStore
 from tests.contract.rows import app, changes, commit, event, function, history, item, run, step
 
@@ -109,12 +111,53 @@ class TestRuns:
         row = run(
             "r-1", (1, 2), status="FAILED", started_at=3, ended_at=4, correlation="r-0.h", output=b"null"
         )
-        await pair.commit(changes(row._replace(original_run_id="r-9")))
-        ids = (event(1).internal_id, event(2).internal_id)
-        assert await pair.reader.run("r-1") == RunRecord(
-            "r-1", "f-1", "FAILED", ids[0], ids, "shop/paid", 1002, 3, 4, "r-0.h", "r-9", b"null"
+        batch = new_ulid(1_795_515_123_456, bytes(10))
+        await pair.commit(
+            changes(row._replace(original_run_id="r-9", batch_id=batch, cron="0 * * * *", flow=b"x"))
         )
+        ids = (event(1).internal_id, event(2).internal_id)
+        found = await pair.reader.run("r-1")
+        assert found == RunRecord(
+            "r-1",
+            "f-1",
+            "FAILED",
+            ids[0],
+            ids,
+            "shop/paid",
+            1002,
+            3,
+            4,
+            "r-0.h",
+            "r-9",
+            b"null",
+            batch,
+            "0 * * * *",
+        )
+        assert found.batched_at == 1_795_515_123_456
         assert await pair.reader.run("r-2") is None
+
+    async def test_of_each_event_of_a_batch(self, pair: Pair):
+        ids = [event(n).internal_id for n in (1, 2, 3)]
+        batches = [run("r-2", (1, 2, 3), batch_id="01B"), run("r-5", (3, 1), batch_id="01C")]
+        further = [RunEventRow(id, "r-2") for id in ids[1:]] + [RunEventRow(ids[0], "r-5")]
+        await pair.commit(changes(*batches, *further, run("r-1", (2,)), run("r-6", (2,), status="SKIPPED")))
+        found = [[one.id for one in await pair.reader.runs_of_event(id)] for id in ids]
+        assert found == [["r-2", "r-5"], ["r-1", "r-2", "r-6"], ["r-2", "r-5"]]
+        (first, second) = await pair.reader.runs_of_event(ids[1], limit=2)
+        assert (first.id, second.id, second.event_ids) == ("r-1", "r-2", tuple(ids))
+        (last,) = await pair.reader.runs_of_event(ids[1], after="r-2", limit=2)
+        assert (last.id, last.status) == ("r-6", "SKIPPED")
+
+    async def test_of_an_event_that_came_twice_in_a_batch_are_listed_once(self, pair: Pair):
+        same = event(1).internal_id
+        await pair.commit(changes(run("r-1", (1, 1)), RunEventRow(same, "r-1")))
+        assert [found.id for found in await pair.reader.runs_of_event(same)] == ["r-1"]
+
+    async def test_of_an_event_in_other_shards(self, pair: Pair):
+        id = event(7).internal_id
+        await pair.commit(changes(run("r-2", (1, 7)), RunEventRow(id, "r-2")), 0)
+        await pair.commit(changes(run("r-1", (2, 7)), RunEventRow(id, "r-1"), RunEventRow(id, "r-9")), 5)
+        assert [found.id for found in await pair.reader.runs_of_event(id)] == ["r-1", "r-2"]
 
     async def test_their_parts(self, pair: Pair):
         parts = [
@@ -148,6 +191,16 @@ class TestRuns:
         assert await pair.reader.live_runs(after="r-2", limit=2) == ["r-3", "r-4"]
         assert await pair.reader.live_runs(after="r-4") == []
 
+    async def test_timers_of_rules_are_no_runs(self, pair: Pair):
+        timers = [f"~debounce~f-1~{key}" for key in ("", "a", "~", "\x7f")] + ["~cron~f-1~0 * * * *"]
+        rows = [item(timer, part="t", kind="rule") for timer in timers]
+        await pair.commit(changes(run("01A"), item("01A"), *rows))
+        assert await pair.reader.live_runs() == ["01A"]
+        assert await pair.reader.live_runs(after="01A") == []
+        live = RunFilter(statuses=("QUEUED", "RUNNING"))
+        assert [found.run.id for found in await pair.reader.list_runs(live)] == ["01A"]
+        assert await pair.reader.count_runs(live) == 1
+
     async def test_of_every_shard(self, pair: Pair):
         await pair.commit(changes(event(1), run("r-1", (1,)), item("r-1"), app("a-1")), 0)
         await pair.commit(changes(event(1, internal_id="01F"), run("r-2", (1,)), step("r-2"), app("a-2")), 5)
@@ -171,7 +224,14 @@ class TestApps:
         ]
         assert [found.id for found in await pair.reader.functions()] == ["f-1", "f-2", "f-3"]
         assert [found.id for found in await pair.reader.functions("a-1")] == ["f-1", "f-3"]
-        assert (await pair.reader.functions("a-2"))[0].config == b'{"id":"shop-pay"}'
+        (found,) = await pair.reader.functions("a-2")
+        assert (found.config, found.paused, found.overrides) == (b'{"id":"shop-pay"}', "", None)
+
+    async def test_what_a_person_set_stands_beside_what_the_code_says(self, pair: Pair):
+        await pair.commit(changes(function(paused="skip", overrides=b'{"throttle":null}')))
+        (found,) = await pair.reader.functions()
+        assert (found.paused, found.overrides) == ("skip", b'{"throttle":null}')
+        assert found.config == b'{"id":"shop-pay"}'
 
 
 class TestReading:

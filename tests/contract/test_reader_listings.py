@@ -160,6 +160,8 @@ class TestWholeRun:
             step("r-1", "a", 0, b'{"data":{"error":1}}'),
             item("r-1", 7, in_flight=1),
             wait("r-1", 7),
+            item("r-1", 8, kind="deadline", part="t", data=b"finish"),
+            wait("r-1", 9, kind="cancel", until=77),
         ]
         notes = [history("r-1", n, body=b'{"n":%d}' % n) for n in (1, 2, 3)]
         row = run("r-1", (2, 1), status="RUNNING", started_at=9)
@@ -175,7 +177,11 @@ class TestWholeRun:
             StepHead("z", 1, "load the user", "StepRun", 1003, True),
         ]
         assert whole.items == await pair.reader.items_of_run("r-1")
-        assert whole.waits == [WaitRecord("r-1", 7, "event", "shop/shipped", "data.id", '"7"', None, 3)]
+        assert [found.kind for found in whole.items] == ["discovery", "deadline"]
+        assert whole.waits == [
+            WaitRecord("r-1", 7, "event", "shop/shipped", "data.id", '"7"', None, 3),
+            WaitRecord("r-1", 9, "cancel", "shop/shipped", "data.id", '"7"', None, 3, 77),
+        ]
         assert whole.history == await pair.reader.history_of_run("r-1")
         assert not whole.more
 

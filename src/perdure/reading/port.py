@@ -14,6 +14,8 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from perdure.protocol.ids import ulid_time_ms
+
 MAX_TRACED_ENTRIES = 12_000
 """Entries of a run's history that `Reader.whole_run` reads: enough for 10,000 steps and some retries."""
 MAX_COUNT = 10_000
@@ -36,7 +38,10 @@ class EventRecord(msgspec.Struct, frozen=True, gc=False):
 
 class RunRecord(msgspec.Struct, frozen=True):
     """A run. `event_id` is the first of `event_ids`, its trigger events; `output` is None until it has
-    ended."""
+    ended.
+
+    `batch_id` is set for a batch of events, however many, `cron` for what a schedule started.
+    """
 
     id: str
     function_id: str
@@ -50,6 +55,13 @@ class RunRecord(msgspec.Struct, frozen=True):
     correlation: str | None
     original_run_id: str | None
     output: bytes | None
+    batch_id: str | None = None
+    cron: str | None = None
+
+    @property
+    def batched_at(self) -> int | None:
+        """When its batch was opened (the time of the batch's ULID); None if it is of no batch."""
+        return None if self.batch_id is None else ulid_time_ms(self.batch_id)
 
 
 class StepRecord(msgspec.Struct, frozen=True, gc=False):
@@ -76,7 +88,10 @@ class StepHead(msgspec.Struct, frozen=True, gc=False):
 
 
 class WaitRecord(msgspec.Struct, frozen=True, gc=False):
-    """What ends an item of a run before its time. `kind` is one of `core.model.WaitKind`."""
+    """What ends an item of a run before its time, or the run itself until `until` (0 for ever).
+
+    `kind` is one of `core.model.WaitKind`.
+    """
 
     run_id: str
     n: int
@@ -86,6 +101,7 @@ class WaitRecord(msgspec.Struct, frozen=True, gc=False):
     value: str
     expression: str | None
     since: int
+    until: int = 0
 
 
 class ItemRecord(msgspec.Struct, frozen=True, gc=False):
@@ -183,7 +199,11 @@ class AppRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 class FunctionRecord(msgspec.Struct, frozen=True, gc=False):
-    """A function of an app; `config` is its configuration as registered."""
+    """A function of an app; `config` is its configuration as registered.
+
+    `paused` says what happens to its new runs (`core.flow.admission.Pause`; empty when nothing does), `overrides` are
+    the parts of the configuration that a person has set in place of the code's.
+    """
 
     id: str
     app_id: str
@@ -192,6 +212,8 @@ class FunctionRecord(msgspec.Struct, frozen=True, gc=False):
     config: bytes
     created_at: int
     archived_at: int | None
+    paused: str = ""
+    overrides: bytes | None = None
 
 
 class Reader(Protocol):
@@ -229,7 +251,10 @@ class Reader(Protocol):
         """The event with this internal id; of several the one that came first."""
 
     async def runs_of_event(self, internal_id: str, *, after: str = "", limit: int = 1000) -> list[RunRecord]:
-        """Runs that the event started, in the order of their ids. `after`, a run id, continues a page."""
+        """Runs that the event started, alone or with others, and those that were skipped, in the order of their ids.
+
+        `after`, a run id, continues a page.
+        """
 
     async def run(self, run_id: str) -> RunRecord | None:
         """One run."""

@@ -87,13 +87,15 @@ class Activity(msgspec.Struct):
 class Timeline(msgspec.Struct):
     """What a run did, in the order in which it was planned.
 
-    `code` is the HTTP status of the last call. `metadata` is by step, that of the run under the empty id.
+    `code` is the HTTP status of the last call, `reason` why the run ended as it did, `holder` the run because of which
+    it was skipped. `metadata` is by step, that of the run under the empty id.
     """
 
     activities: list[Activity]
     code: int | None
     reason: str
     metadata: dict[str, list[Metadata]] = {}
+    holder: str = ""
 
     @property
     def has_ai(self) -> bool:
@@ -121,7 +123,7 @@ def read_timeline(whole: WholeRun) -> Timeline:
             _READERS[entry.kind](builder, entry, decoder.decode(entry.body))
     builder.finish()
     activities = list(builder.activities.values())
-    return Timeline(activities, builder.code, builder.reason, fold(builder.metadata))
+    return Timeline(activities, builder.code, builder.reason, fold(builder.metadata), builder.holder)
 
 
 class _Builder:
@@ -130,7 +132,7 @@ class _Builder:
         self.recorded = {step.id: step for step in whole.steps}
         self.activities: dict[str, Activity] = {}
         self.code: int | None = None
-        self.reason = ""
+        self.reason = self.holder = ""
         self.metadata: list[tuple[int, history.MetadataNote]] = []
         self._due: dict[int, int] = {}
         """When an item is tried again."""
@@ -315,7 +317,7 @@ class _Builder:
         self.metadata.append((entry.at, note))
 
     def ended(self, _: HistoryRecord, note: history.EndedNote) -> None:
-        self.reason = note.reason
+        self.reason, self.holder = note.reason, note.holder
 
     # What is under way, and what never came to an end
 

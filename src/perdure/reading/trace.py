@@ -55,10 +55,14 @@ from perdure.reading.timeline import (
 NO_PARENT = "0" * 16
 """Parent of the root in the current rendering."""
 
+SKIPPED_ROOT = "executor.run"
+"""The root's name in the current rendering of a run that was skipped (protocol §6.9)."""
+
 
 def current_trace(whole: WholeRun, timeline: Timeline | None = None) -> Span:
     """The trace of a run as `trace(preview: true)` gives it."""
-    return _Current(whole, timeline or read_timeline(whole), "Run").render()
+    name = SKIPPED_ROOT if whole.run.status == RunStatus.SKIPPED else "Run"
+    return _Current(whole, timeline or read_timeline(whole), name).render()
 
 
 def older_trace(whole: WholeRun, slug: str, timeline: Timeline | None = None) -> Span:
@@ -94,6 +98,7 @@ class _Rendering:
         self.finish_root()
         if self.run.status == RunStatus.SKIPPED:
             self.root.skip_reason = self.timeline.reason or None
+            self.root.skip_existing = self.timeline.holder or None
             return self.root
         for activity in self.timeline.activities:
             if activity.step_id:

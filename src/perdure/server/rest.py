@@ -220,6 +220,10 @@ def _run(run: RunRecord) -> dict[str, object]:
         "status": _STATUS_WORDS[RunStatus(run.status)],
         "ended_at": None if run.ended_at is None else format_time(run.ended_at),
     }
+    if run.batch_id is not None:
+        shown["batch_id"] = run.batch_id
+    if run.cron is not None:
+        shown["cron"] = run.cron
     if run.original_run_id is not None:
         shown["original_run_id"] = run.original_run_id
     if run.ended_at is not None:
@@ -320,6 +324,8 @@ async def functions_of_app(server: Server, request: Request) -> Response:
             "id": row.slug,
             "name": row.name,
             "config": msgspec.Raw(row.config),
+            "paused": row.paused or None,
+            "overrides": None if row.overrides is None else msgspec.Raw(row.overrides),
             "created_at": format_time(row.created_at),
             "archived_at": None if row.archived_at is None else format_time(row.archived_at),
         }

@@ -72,8 +72,8 @@ class History:
     def resumed(self, at: int, step: str, how: str, item: int = 5, event: str = "") -> History:
         return self.add(at, ResumedNote(item, hash_step_id(step), how, step, event))
 
-    def ended(self, at: int, status: str, reason: str = "") -> History:
-        return self.add(at, EndedNote(status, reason))
+    def ended(self, at: int, status: str, reason: str = "", holder: str = "") -> History:
+        return self.add(at, EndedNote(status, reason, holder))
 
     def step(self, step: str, code: str, at: int, failed: bool = False) -> History:
         """A recorded step."""

@@ -69,7 +69,7 @@ entries = st.one_of(
     st.fixed_dictionaries({"kind": st.sampled_from(["request", "invoked"]), "step": st.sampled_from(STEPS)}),
 )
 items = st.tuples(
-    st.sampled_from(["discovery", "step", "sleep", "wait", "request"]),
+    st.sampled_from(["discovery", "step", "sleep", "wait", "request", "deadline"]),
     st.integers(2, 6),
     st.sampled_from(["", *STEPS]),
     st.booleans(),

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from perdure.core.history import InvokedNote, OpNote, RequestNote
 from perdure.core.operations import COMPLETE
 from perdure.protocol.ids import hash_step_id
 from perdure.reading.outputs import OutputName, read_output_name
-from perdure.reading.port import WholeRun
+from perdure.reading.port import WaitRecord, WholeRun
 from perdure.reading.spans import InvokeInfo, Span
+from perdure.reading.timeline import read_timeline
 from perdure.reading.trace import current_trace, older_trace
 from tests.unit.reading.histories import RUN, T0, History, op
 
@@ -51,6 +53,15 @@ class TestBeforeTheEnd:
         whole = History().item("discovery", in_flight=True).run()
         execution = [("Execution RUNNING", ["Attempt 0 RUNNING"])]
         assert both(whole) == (execution, [("execute RUNNING", ["Attempt 0 RUNNING"])])
+
+    def test_deadlines_and_waits_that_cancel_are_no_steps(self):
+        history = History().item("discovery").item("deadline", n=3)
+        assert both(history.run("QUEUED", started=None)) == ([], [])
+        history = History().call(20, op("Sleep", "nap", until=T0 + 500)).item("deadline", n=3)
+        whole = history.item("sleep", n=5, step="nap").run()
+        cancel = WaitRecord(RUN, 4, "cancel", "test/stop", "", "", None, 1, T0 + 999)
+        whole = msgspec.structs.replace(whole, waits=[cancel])
+        assert both(whole) == (["nap WAITING"], [("nap RUNNING", ["Attempt 0 RUNNING"])])
 
     def test_between_calls(self):
         whole = History().call(20, op("StepRun", "a")).step("a", "StepRun", 20).item("discovery", n=4).run()
@@ -245,10 +256,25 @@ class TestEnds:
         assert current_trace(whole).code == 0
         assert older_trace(whole, "x").output_id is None
 
-    def test_skipped(self):
-        whole = History().ended(1, "SKIPPED", "Singleton").run("SKIPPED", started=None, ended=1)
+    def test_cancelled_before_it_began(self):
+        history = History().ended(70, "CANCELLED", "It did not begin in time.")
+        whole = history.run("CANCELLED", started=None, ended=70)
         assert both(whole) == ([], [])
-        assert current_trace(whole).skip_reason == "Singleton"
+        assert read_timeline(whole).reason == "It did not begin in time."
+
+    def test_skipped(self):
+        history = History().ended(1, "SKIPPED", "Singleton", "01M86GN1T1P7R8GVWCECW2XB2E")
+        whole = history.run("SKIPPED", started=1, ended=1)
+        current, older = current_trace(whole), older_trace(whole, "app-fn")
+        assert (current.name, older.name) == ("executor.run", "app-fn")
+        for trace in (current, older):
+            assert (trace.status, trace.children, trace.code) == ("SKIPPED", [], None)
+            assert (trace.skip_reason, trace.skip_existing) == ("Singleton", "01M86GN1T1P7R8GVWCECW2XB2E")
+
+    def test_skipped_by_a_pause(self):
+        whole = History().ended(1, "SKIPPED", "FunctionPaused").run("SKIPPED", started=1, ended=1)
+        trace = current_trace(whole)
+        assert (trace.skip_reason, trace.skip_existing) == ("FunctionPaused", None)
 
     def test_a_race_that_ended_while_others_waited(self):
         history = History().call(20, op("Sleep", "long", until=T0 + 9999), op("StepRun", "quick"))
@@ -298,8 +324,6 @@ class TestSteps:
             assert all(c.parent_id == span.span_id for span in walk(trace) for c in span.children)
 
     def test_models_are_noticed(self):
-        from perdure.reading.timeline import read_timeline
-
         plain = History().call(20, op("StepRun", "a")).run()
         wrapped = History().call(20, op("StepRun", "a", type="step.ai.wrap")).run()
         inferred = History().call(20, op("AIGateway", "a")).run()

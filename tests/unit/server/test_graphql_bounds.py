@@ -34,7 +34,7 @@ class Bench:
 
     def __init__(self, store: SqliteStore, reader: SqliteReader) -> None:
         self.store = store
-        state = SimpleNamespace(apps={}, functions=SimpleNamespace(by_id={}))
+        state = SimpleNamespace(apps={}, function_rows={}, functions=SimpleNamespace(by_id={}))
         self.server: Any = SimpleNamespace(
             shard=SimpleNamespace(state=state),
             clock=SimpleNamespace(now=lambda: T0),

@@ -66,6 +66,11 @@ def _config(function: Function, _: Session) -> str:
     return json_text(shown_function(function))
 
 
+def _overrides(function: Function, session: Session) -> str | None:
+    given = session.function_row(function.id).overrides
+    return None if given is None else given.decode()
+
+
 def _triggers(function: Function, _: Session) -> list[dict[str, str | None]]:
     return [
         {
@@ -158,6 +163,8 @@ RESOLVERS: dict[str, dict[str, Any]] = {
         "app": lambda function, session: app_of(session, function.app_id),
         "config": _config,
         "configuration": _configuration,
+        "overrides": _overrides,
+        "paused": lambda function, session: session.function_row(function.id).paused or None,
         "concurrency": lambda function, _: (
             function.config.concurrency[0].limit if function.config.concurrency else 0
         ),

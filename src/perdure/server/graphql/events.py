@@ -14,7 +14,7 @@ from perdure.protocol.ids import ENVIRONMENT_ID
 from perdure.reading.outputs import trigger_payload
 from perdure.reading.port import EventRecord, RunRecord
 from perdure.server.graphql.histories import history_items
-from perdure.server.graphql.runs import LIVE, SCHEDULED, cron_of, output_text
+from perdure.server.graphql.runs import LIVE, SCHEDULED, output_text
 from perdure.server.graphql.searching import compile_query, decoded, search
 from perdure.server.graphql.session import Session, checked_run_id, unknown_run
 from perdure.server.graphql.values import Page, always, cursor, read_cursor, read_page, read_time, time_text
@@ -261,7 +261,7 @@ RESOLVERS: dict[str, dict[str, Any]] = {
         "createdAt": lambda event, _: time_text(event.received_at),
         "runs": lambda event, session: session.runs_of_event(event.internal_id),
         "inBatch": lambda event, session: any(
-            len(run.event_ids) > 1 for run in session.runs_of_event(event.internal_id)
+            run.batch_id is not None for run in session.runs_of_event(event.internal_id)
         ),
     },
     "FunctionRun": {
@@ -270,14 +270,14 @@ RESOLVERS: dict[str, dict[str, Any]] = {
         "function": lambda run, session: session.function(run.function_id),
         "event": lambda run, session: session.event(run.event_id),
         "events": _trigger_events,
-        "batchID": always(None),
-        "batchCreatedAt": always(None),
+        "batchID": lambda run, _: run.batch_id,
+        "batchCreatedAt": lambda run, _: time_text(run.batched_at),
         "status": lambda run, _: str(run.status),
         "startedAt": lambda run, _: time_text(run.started_at),
         "finishedAt": lambda run, _: time_text(run.ended_at),
         "output": lambda run, _: output_text(run),
         "history": lambda run, session: history_items(session.whole(run.id)),
         "eventID": lambda run, _: run.event_id,
-        "cron": lambda run, session: cron_of(session, run),
+        "cron": lambda run, _: run.cron,
     },
 }

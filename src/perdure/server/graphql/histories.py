@@ -15,6 +15,7 @@ _ENDS = {
     RunStatus.COMPLETED: "FunctionCompleted",
     RunStatus.FAILED: "FunctionFailed",
     RunStatus.CANCELLED: "FunctionCancelled",
+    RunStatus.SKIPPED: "FunctionSkipped",
 }
 _OPS = {
     "StepRun": "StepCompleted",
@@ -44,7 +45,9 @@ def history_items(whole: WholeRun) -> list[dict[str, object]]:
     items: list[dict[str, object]] = []
     started = False
 
-    def add(entry: HistoryRecord, type: str, attempt: int = 0, op: OpNote | None = None) -> None:
+    def add(
+        entry: HistoryRecord, type: str, attempt: int = 0, op: OpNote | None = None, reason: str = ""
+    ) -> None:
         # The id has the entry's time, and is the same each time that it is asked for.
         place = (entry.n * 64 + len(items) % 64).to_bytes(10, "big")
         items.append(
@@ -55,6 +58,7 @@ def history_items(whole: WholeRun) -> list[dict[str, object]]:
                 "createdAt": time_text(entry.at),
                 "stepName": op.name if op is not None else None,
                 "stepType": _step_kind(op) if op is not None else None,
+                "reason": reason or None,
             }
         )
 
@@ -76,9 +80,10 @@ def history_items(whole: WholeRun) -> list[dict[str, object]]:
             done = "StepFailed" if resumed.how == "failed" else "StepCompleted"
             add(entry, done, 0, OpNote("", resumed.step, resumed.name))
         elif entry.kind == "ended":
-            end = _ENDS.get(RunStatus(_ENDED.decode(entry.body).status))
+            ended = _ENDED.decode(entry.body)
+            end = _ENDS.get(RunStatus(ended.status))
             if end is not None:
-                add(entry, end)
+                add(entry, end, reason=ended.reason)
     return items
 
 

@@ -157,34 +157,6 @@ def output_text(found: RunRecord) -> str | None:
     return None if found.output is None else found.output.decode()
 
 
-def cron_of(session: Session, found: RunRecord) -> str | None:
-    """The schedule that started a run, or None."""
-    if found.event_name != SCHEDULED:
-        return None
-    event = session.event(found.event_id)
-    if event is None:
-        return None
-    try:
-        body = msgspec.json.decode(event.body, type=_Timer)
-    except msgspec.ValidationError:
-        return None
-    return body.data.cron or None
-
-
-class _Cron(msgspec.Struct):
-    cron: str = ""
-
-
-class _Timer(msgspec.Struct):
-    data: _Cron = msgspec.field(default_factory=_Cron)
-
-
-def is_batch(session: Session, found: RunRecord) -> bool:
-    """Whether a run was started by a batch of events."""
-    function = session.function(found.function_id)
-    return len(found.event_ids) > 1 or (function is not None and function.config.batch is not None)
-
-
 def source_of(found: RunRecord) -> str | None:
     """The run whose step invoked this one."""
     parent = (found.correlation or "").partition(".")[0]
@@ -200,10 +172,16 @@ def trigger(_: object, session: Session, runID: str) -> dict[str, object]:
         "IDs": list(whole.run.event_ids),
         "payloads": [trigger_payload(event).decode() for event in events],
         "timestamp": time_text(events[0].ts if events else whole.run.created_at),
-        "isBatch": is_batch(session, whole.run),
-        "batchID": None,
-        "cron": cron_of(session, whole.run),
+        "isBatch": whole.run.batch_id is not None,
+        "batchID": whole.run.batch_id,
+        "cron": whole.run.cron,
     }
+
+
+def _reason(listed: RunRecord | _Listed, session: Session) -> str | None:
+    if head(listed).ended_at is None:
+        return None
+    return session.timeline(head(listed).id).reason or None
 
 
 # Traces and results
@@ -284,15 +262,17 @@ RESOLVERS: dict[str, dict[str, Any]] = {
         "sourceID": lambda run, _: source_of(head(run)),
         "triggerIDs": lambda run, _: list(head(run).event_ids),
         "eventName": lambda run, _: head(run).event_name,
-        "isBatch": lambda run, session: is_batch(session, head(run)),
-        "batchCreatedAt": always(None),
-        "cronSchedule": lambda run, session: cron_of(session, head(run)),
+        "isBatch": lambda run, _: head(run).batch_id is not None,
+        "batchID": lambda run, _: head(run).batch_id,
+        "batchCreatedAt": lambda run, _: time_text(head(run).batched_at),
+        "cronSchedule": lambda run, _: head(run).cron,
         "output": lambda run, session: (
             None if head(run).ended_at is None else output_text(full(run, session))
         ),
         "trace": trace,
         "hasAI": lambda run, session: session.timeline(head(run).id).has_ai,
         "originalRunID": lambda run, _: head(run).original_run_id,
+        "reason": _reason,
         "defers": always([]),
         "siblingDefers": always([]),
         "deferredFrom": always(None),

@@ -21,7 +21,7 @@ from perdure.protocol.ids import is_ulid
 from perdure.reading.port import EventRecord, RunRecord, WholeRun
 from perdure.reading.timeline import Timeline, read_timeline
 from perdure.server.context import Server
-from perdure.shard.rows import AppRow
+from perdure.shard.rows import AppRow, FunctionRow
 
 MAX_FIELDS = 400_000
 """Fields of one answer: ten thousand steps with all that is known of each."""
@@ -48,6 +48,7 @@ class Session:
         """What the caller should know of the answer, beside the data."""
         self._apps: dict[str, AppRow] = dict(state.apps)
         self._functions: dict[str, Function] = dict(state.functions.by_id)
+        self._function_rows: dict[str, FunctionRow] = dict(state.function_rows)
         self._loop = loop
         self._until = loop.time() + MAX_SECONDS
         self._fields = 0
@@ -113,6 +114,10 @@ class Session:
         """A function, archived or not."""
         return self._functions.get(function_id)
 
+    def function_row(self, function_id: str) -> FunctionRow:
+        """What is stored of a function that is known."""
+        return self._function_rows[function_id]
+
     def function_ids(self, app_ids: list[str]) -> list[str]:
         """Ids of all functions of some apps, archived ones too: their runs are still there."""
         wanted = set(app_ids)
@@ -121,11 +126,11 @@ class Session:
     def forget_apps(self) -> None:
         """Look again at apps and functions: they have been changed."""
 
-        async def look() -> tuple[dict[str, AppRow], dict[str, Function]]:
+        async def look() -> tuple[dict[str, AppRow], dict[str, Function], dict[str, FunctionRow]]:
             state = self.server.shard.state
-            return dict(state.apps), dict(state.functions.by_id)
+            return dict(state.apps), dict(state.functions.by_id), dict(state.function_rows)
 
-        self._apps, self._functions = self.ask(look)
+        self._apps, self._functions, self._function_rows = self.ask(look)
 
     # Runs and events, each read once
 
