@@ -190,7 +190,8 @@ class OperationPlanner:
             return op_note(op)
         if self.reply.no_retry or attempt + 1 >= context.attempts:
             return self._step_failed(op)
-        due = retry_time(attempt, context.now, context.jitter(), context.settings, self.reply.retry_at)
+        retry_at = context.by_our_clock(self.reply.retry_at)
+        due = retry_time(attempt, context.now, context.jitter(), context.settings, retry_at)
         if self._parallel and item.step_id != op.id:
             new = NewItem(ItemKind.STEP, op.id, op.display_name, due, attempt + 1, self._group(op), b"0")
             return self._add(op, new)
@@ -204,11 +205,12 @@ class OperationPlanner:
         return self._add(op, self._new_item(op, ItemKind.STEP, self.context.now, size), planned=True)
 
     def _sleep(self, op: Op) -> OpNote:
-        until = op_options.sleep_until(op, self.context.now)
+        until = op_options.sleep_until(op, self.context.app_now) + self.context.ahead
         return self._add(op, self._new_item(op, ItemKind.SLEEP, until), until=until)
 
     def _wait_for_event(self, op: Op) -> OpNote:
-        options = op_options.wait_options(op, self.context.now)
+        options = op_options.wait_options(op, self.context.app_now)
+        expires = options.expires_ms + self.context.ahead
         path = value = ""
         if options.expression:
             try:
@@ -223,13 +225,12 @@ class OperationPlanner:
             options.lookback_ms if options.lookback_ms is not None else self.context.settings.lookback_ms
         )
         wait = NewWait(WaitKind.EVENT, options.event, path, value, options.expression, lookback)
-        item = msgspec.structs.replace(self._new_item(op, ItemKind.WAIT, options.expires_ms), wait=wait)
-        return self._add(
-            op, item, until=options.expires_ms, event=options.event, expression=options.expression or ""
-        )
+        item = msgspec.structs.replace(self._new_item(op, ItemKind.WAIT, expires), wait=wait)
+        return self._add(op, item, until=expires, event=options.event, expression=options.expression or "")
 
     def _wait_for_signal(self, op: Op) -> OpNote:
-        options = op_options.signal_options(op, self.context.now)
+        options = op_options.signal_options(op, self.context.app_now)
+        expires = options.expires_ms + self.context.ahead
         if self._known(op):
             return op_note(op, planned=True)
         holder = self.context.signals.get(options.signal)
@@ -240,17 +241,18 @@ class OperationPlanner:
             self.plan.freed_signals.append(holder)
         self._signals.add(options.signal)
         wait = NewWait(WaitKind.SIGNAL, SIGNAL_EVENT, SIGNAL_PATH, options.signal)
-        item = msgspec.structs.replace(self._new_item(op, ItemKind.WAIT, options.expires_ms), wait=wait)
-        return self._add(op, item, until=options.expires_ms, event=options.signal)
+        item = msgspec.structs.replace(self._new_item(op, ItemKind.WAIT, expires), wait=wait)
+        return self._add(op, item, until=expires, event=options.signal)
 
     def _invoke(self, op: Op) -> OpNote:
-        options = op_options.invoke_options(op, self.context.now)
+        options = op_options.invoke_options(op, self.context.app_now)
+        expires = options.expires_ms + self.context.ahead
         if self._known(op):
             return op_note(op, planned=True)
         function_id = self.context.find_function(options.function_id)
         if function_id is None:
             self._finish(op, memos.unknown_function_memo(options.function_id))
-            return op_note(op, until=options.expires_ms, function=options.function_id)
+            return op_note(op, until=expires, function=options.function_id)
         correlation = f"{self.plan.run.id}.{op.id}"
         value = equality_value({"data": {"correlation_id": correlation}}, CORRELATION_PATH) or ""
         wait = NewWait(WaitKind.INVOKE, FINISHED, CORRELATION_PATH, value)
@@ -258,9 +260,9 @@ class OperationPlanner:
             function_id, options.data, options.user, options.v, options.meta, options.expires_ms
         )
         item = msgspec.structs.replace(
-            self._new_item(op, ItemKind.WAIT, options.expires_ms), wait=wait, invocation=invocation
+            self._new_item(op, ItemKind.WAIT, expires), wait=wait, invocation=invocation
         )
-        return self._add(op, item, until=options.expires_ms, function=options.function_id)
+        return self._add(op, item, until=expires, function=options.function_id)
 
     def _request(self, op: Op) -> OpNote:
         return self._add(op, self._new_item(op, ItemKind.REQUEST, self.context.now, request_data(op)))

@@ -99,6 +99,7 @@ class Context:
     `attempts` is the number of tries of the function. `find_function` gives the id of a function by slug or
     id, or None. `jitter` gives a random number in [0, 1). `signals` says who waits for the signals that the
     answer names: (run id, n), or None for nobody.
+    `ahead` is how far (ms) `now` is ahead of the clocks of apps, by travel in time.
     """
 
     now: int
@@ -108,6 +109,20 @@ class Context:
     find_function: Callable[[str], str | None]
     jitter: Callable[[], float]
     signals: Mapping[str, tuple[str, int] | None]
+    ahead: int = 0
+
+    @property
+    def app_now(self) -> int:
+        """The time (ms) by the clocks of apps.
+
+        A time that an app names is read by its clock, and so lies `ahead` later by ours: a Python app says `sleep for
+        30 days` as the time at which they are over.
+        """
+        return self.now - self.ahead
+
+    def by_our_clock(self, moment: int | None) -> int | None:
+        """A time (ms) by the clocks of apps, by ours."""
+        return None if moment is None else moment + self.ahead
 
 
 @dataclass(slots=True)

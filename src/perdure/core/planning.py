@@ -55,7 +55,8 @@ def _plan_failure(plan: Plan, item: Item, reply: FunctionError, status: int, con
         plan.history.append(("call", history.call_note(item, status, [], reply.output, 0, True)))
         plan.outcome = Outcome(RunStatus.FAILED, reply.output, reply.error)
         return
-    due = retry_time(item.attempt, context.now, context.jitter(), context.settings, reply.retry_at)
+    retry_at = context.by_our_clock(reply.retry_at)
+    due = retry_time(item.attempt, context.now, context.jitter(), context.settings, retry_at)
     plan.retry(item, due, item.attempt + 1)
     plan.history.append(("call", history.call_note(item, status, [], reply.output, due, False)))
 

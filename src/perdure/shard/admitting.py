@@ -16,6 +16,7 @@ import msgspec
 
 from perdure.core.flow import debounce
 from perdure.core.flow.admission import (
+    NO_KEYS,
     Admission,
     Collect,
     Drop,
@@ -38,7 +39,6 @@ from perdure.core.functions import Function
 from perdure.core.model import Run, WaitKind
 from perdure.core.planning import plan_cancel, plan_match
 from perdure.protocol.events import IncomingEvent
-from perdure.protocol.ids import new_ulid
 from perdure.protocol.memos import plain_error_memo, rate_limited_memo
 from perdure.shard.beginning import ORDINARY, Beginning, TriggerEvent
 from perdure.shard.commands import FireRule, ParsedEvent, Target
@@ -52,6 +52,10 @@ from perdure.shard.keys import (
 )
 from perdure.shard.rows import EventRow, KeyRef
 from perdure.shard.state import State
+
+NOTHING_KNOWN = Known()
+NO_EVENT: dict[str, object] = {}
+"""Stands for the event where no rule looks into it."""
 
 TIMER = "~"
 """The ids of timers of rules begin with it."""
@@ -91,17 +95,23 @@ def start_function(
     if rules.plain and pause is Pause.NO:
         return state.create_run(function, events, how), True
     receipt, first = events[0]
-    body = (parsed or ParsedEvent(first.body)).value()
-    if keys is None:
+    body = (parsed or ParsedEvent(first.body)).value() if rules.reads_event else NO_EVENT
+    if keys is None and not rules.keyed:
+        keys = NO_KEYS
+    elif keys is None:
         keys = ask(rules, body, origin, state.now)
     known = _known(state, function.id, keys, found, pause)
     arrival = Arrival(receipt, first.id, first.ts, len(first.body))
-    batch_id = new_ulid(state.now, state.entropy(10)) if keys.batch is not None else ""
-    decision = admit(rules, keys, known, body, arrival, origin, state.now, batch_id)
+    batch_id = state.new_id() if keys.batch is not None else ""
+    ahead = 0 if origin is Origin.RERUN else state.ahead
+    decision = admit(rules, keys, known, body, arrival, origin, state.now, batch_id, ahead)
     return _carry_out(state, function, events, decision, how)
 
 
 def _known(state: State, function_id: str, keys: Keys, found: Mapping[KeyRef, bytes], pause: Pause) -> Known:
+    if keys is NO_KEYS and pause is Pause.NO:
+        return NOTHING_KNOWN
+
     def read(kind: str, key: Key | None) -> bytes | None:
         return None if key is None else state.key(KeyRef(kind, function_id, key.id), found)
 
@@ -124,11 +134,12 @@ def _carry_out(
     if isinstance(decision, Drop):
         _refuse_invoker(state, how.correlation, rate_limited_memo())
         return None, False
-    if isinstance(decision, Collect):
-        _collect(state, function, decision)
-        return None, True
-    if isinstance(decision, Hold):
-        _hold(state, function, decision)
+    if isinstance(decision, Collect | Hold):
+        _keep(state, events[0], how)
+        if isinstance(decision, Collect):
+            _collect(state, function, decision)
+        else:
+            _hold(state, function, decision)
         return None, True
     if isinstance(decision, Skip):
         skipped = (decision.reason, decision.holder or "")
@@ -147,12 +158,16 @@ def _start(
         if holder is not None and not holder.status.ended:
             reason = "Singleton: another run of the same key has taken its place."
             state.apply(plan_cancel(holder, state.now, reason))
-    how = msgspec.structs.replace(
-        how,
-        flow=decision.flow if decision.flow.matters else None,
-        deadline=decision.deadline,
-        held=decision.held,
-        cancellations=function.config.cancel if decision.cancellable else (),
+    how = Beginning(
+        how.correlation,
+        decision.flow if decision.flow.matters else None,
+        decision.deadline,
+        decision.held,
+        function.config.cancel if decision.cancellable else (),
+        how.since,
+        how.batch_id,
+        how.cron,
+        how.original_run_id,
     )
     return state.create_run(function, events, how)
 
@@ -191,6 +206,14 @@ def read_timer_id(timer: str) -> KeyRef:
     return KeyRef(kind, owner, key)
 
 
+def _keep(state: State, event: TriggerEvent, how: Beginning) -> None:
+    """Keep an event in memory until every read of the store can see it."""
+    receipt, body = event
+    internal = int(how.correlation is not None or how.cron is not None)
+    row = EventRow(receipt, body.internal_id, body.name, body.id, body.ts, state.real_now, internal, body.body)
+    state.memory.held.put(row, state.batch.number)
+
+
 def _hold(state: State, function: Function, decision: Hold) -> None:
     held = decision.decision
     ref = KeyRef(DEBOUNCE, function.id, decision.key.id)
@@ -226,7 +249,7 @@ def _put_aside(state: State, ref: KeyRef, value: bytes) -> None:
 
 
 def _new_id(state: State) -> str:
-    return new_ulid(state.now, state.entropy(10))
+    return state.new_id()
 
 
 def receipts_of(ref: KeyRef, value: bytes) -> list[int]:
@@ -258,6 +281,8 @@ def fire(state: State, command: FireRule) -> None:
     if due > state.now:
         state.set_timer(command.timer, ref.owner, due)
         return
+    if len(command.events) < len(receipts_of(ref, value)):
+        raise RuntimeError(f"events that {ref.kind} {ref.key} holds back are missing in the store")
     state.drop_key(ref)
     state.drop_timer(command.timer)
     function = state.functions.by_id.get(ref.owner)

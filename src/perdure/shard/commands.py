@@ -22,6 +22,7 @@ from perdure.protocol.registration import Registration
 from perdure.protocol.replies import Reply
 from perdure.shard.job import Job
 from perdure.shard.rows import AppRow, EventRow, ItemRef, KeyRef
+from perdure.shard.travel import Timer
 
 NO_KEY = KeyRef("", "", "")
 NO_ITEM = ItemRef(0, "", 0)
@@ -400,6 +401,25 @@ class StopJob(Command):
     """End a job where it is. The answer is the `Job`, or None if it is unknown."""
 
     job_id: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class MoveClock(Command):
+    """Move the clock on by `by_ms`, or to the next time at which something is due. The answer is a `Travel`.
+
+    With 0 it only tells where the clock stands. Raises `RequestError` if it cannot go there.
+    """
+
+    by_ms: int = 0
+    to_next: bool = False
+    ahead: int | None = None
+    """How far ahead (ms) the clock is to be, once that has been found out."""
+    timers: list[Timer] = field(default_factory=list)
+    ready: bool = False
+
+    def again(self) -> None:
+        Command.again(self)
+        self.ready = False
 
 
 @dataclass(slots=True, eq=False)

@@ -40,6 +40,7 @@ from perdure.shard.rerunning import create_rerun
 from perdure.shard.rows import AppRow, FunctionRow
 from perdure.shard.scheduling import put_schedules
 from perdure.shard.state import State
+from perdure.shard.travelling import move_clock
 
 
 def answer(state: State, command: c.Command, value: object) -> None:
@@ -80,6 +81,7 @@ def context(state: State, run: Run, signals: dict[str, tuple[str, int] | None] |
         find,
         lambda: int.from_bytes(state.entropy(4)) / 2**32,
         signals or {},
+        state.ahead,
     )
 
 
@@ -96,7 +98,7 @@ def call_ended(state: State, command: c.CallEnded) -> None:
         state.apply(_plan_request(state, run, item, command))
         return
     status = getattr(result, "status", 0)
-    reply = command.reply or read_reply(result, state.now, state.settings.steps_per_run)
+    reply = command.reply or read_reply(result, state.real_now, state.settings.steps_per_run)
     signals = dict(command.signals or {})
     for name in signal_names(reply, state.now):
         signals[name] = signal_holder(state, name, signals.get(name))
@@ -251,8 +253,8 @@ def register_app(state: State, command: c.RegisterApp) -> None:
             command.method,
             registration.checksum,
             error,
-            known.created_at if known else state.now,
-            state.now,
+            known.created_at if known else state.real_now,
+            state.real_now,
             None,
         )
     )
@@ -290,7 +292,7 @@ def _put_functions(state: State, app_id: str, command: c.RegisterApp) -> None:
             config.id,
             config.name,
             config.raw,
-            known.created_at if known else state.now,
+            known.created_at if known else state.real_now,
             None,
             known.paused if known else "",
             known.overrides if known else None,
@@ -313,7 +315,7 @@ def _take_in(state: State, functions: list[Function]) -> None:
 def _archive_function(state: State, row: FunctionRow) -> Function:
     function = state.functions.by_id[row.id]
     function.archived = True
-    state.put_function(row._replace(archived_at=state.now))
+    state.put_function(row._replace(archived_at=state.real_now))
     return function
 
 
@@ -328,7 +330,7 @@ def archive_app(state: State, app_id: str) -> bool:
     if not app.name:
         _drop_placeholder(state, app_id)
         return True
-    state.put_app(app._replace(archived_at=state.now))
+    state.put_app(app._replace(archived_at=state.real_now))
     rows = [row for row in state.function_rows.values() if row.app_id == app_id and row.archived_at is None]
     _take_in(state, [_archive_function(state, row) for row in rows])
     return True
@@ -429,6 +431,14 @@ def forget_keys(state: State, command: c.ForgetKeys) -> None:
     answer(state, command, None)
 
 
+def travel(state: State, command: c.MoveClock) -> None:
+    """Move the clock, or tell where it stands."""
+    try:
+        answer(state, command, move_clock(state, command))
+    except RequestError as error:
+        refuse(state, command, error)
+
+
 SIMPLE: dict[type[c.Command], Callable[[State, c.Command], None]] = {
     c.Checkpoint: checkpoint,  # type: ignore[dict-item]
     c.CancelRun: cancel_run,  # type: ignore[dict-item]
@@ -446,6 +456,7 @@ SIMPLE: dict[type[c.Command], Callable[[State, c.Command], None]] = {
     c.RemoveApp: remove_app,  # type: ignore[dict-item]
     c.OverrideLimits: override_limits,  # type: ignore[dict-item]
     c.ForgetKeys: forget_keys,  # type: ignore[dict-item]
+    c.MoveClock: travel,  # type: ignore[dict-item]
     c.CallEnded: call_ended,  # type: ignore[dict-item]
 }
 """Commands that are decided by one function once their run is in memory."""

@@ -20,6 +20,7 @@ from perdure.shard.commands import (
     ExplainRun,
     FireRule,
     LookBack,
+    MoveClock,
     ReceiveEvents,
     Rerun,
     SendSignal,
@@ -106,6 +107,8 @@ class Decider:
             return command.match is not None or self._loads.prepare_event(command)
         if isinstance(command, FireRule):
             return self._prepare_rule(command)
+        if isinstance(command, MoveClock):
+            return self._loads.prepare_move(command)
         if isinstance(command, StepJob):
             return command.asked or self._loads.prepare_reruns(command, command.run_ids)
         if isinstance(command, SendSignal):
@@ -148,7 +151,7 @@ class Decider:
         item = run.items.get(command.n) if run is not None else None
         if item is None or item.kind not in CALLING or command.result is None:
             return True
-        command.reply = read_reply(command.result, self._state.now, self._state.settings.steps_per_run)
+        command.reply = read_reply(command.result, self._state.real_now, self._state.settings.steps_per_run)
         names = decide.signal_names(command.reply, self._state.now)
         if not names:
             return True

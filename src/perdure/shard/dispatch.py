@@ -20,7 +20,6 @@ from perdure.core.pacing import Gate
 from perdure.core.requests import build_request, request_op
 from perdure.protocol.calls import Call
 from perdure.protocol.failures import OpError
-from perdure.protocol.ids import new_ulid
 from perdure.shard.admitting import TIMER, read_timer_id
 from perdure.shard.calls import CallBuilder, job_id, uses_api
 from perdure.shard.commands import FireRule, LookBack
@@ -270,7 +269,7 @@ class Dispatcher:
             return
         function = state.functions.by_id[run.function_id]
         self._enter(run, item, queue.gate, now)
-        call = self._build(run, item, function, now)
+        call = self._build(run, item, function)
         self._leave_with_batch(run, item, call)
 
     def _others_wait(self, queue: Queue, gate: Gate) -> bool:
@@ -293,11 +292,11 @@ class Dispatcher:
             return "all"
         return "young" if gate.young(self._state.now) >= gate.young_calls else ""
 
-    def _build(self, run: Run, item: Item, function: Function, now: int) -> Call:
-        entropy = self._state.entropy
-        trace = (ulid_to_bytes(run.id).hex(), entropy(8).hex())
+    def _build(self, run: Run, item: Item, function: Function) -> Call:
+        state = self._state
+        trace = (ulid_to_bytes(run.id).hex(), state.entropy(8).hex())
         return self._builder.build(
-            run, item, function, function.attempts, new_ulid(now, entropy(10)), trace, now // 1000
+            run, item, function, function.attempts, state.new_id(), trace, state.real_now // 1000
         )
 
     def _make_request(self, queue: Queue, run: Run, item: Item, now: int) -> None:

@@ -27,8 +27,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     It concerns runs of `function_id` that were created at `since` (ms) or later and before `until`, that have one of
     `statuses`, and for whose first event `condition` (CEL) holds. `cursor` is the time and id of the last run looked
-    at. Of `seen` runs so far `done` were acted on; the others did not meet the condition, or could not be
-    (`refused`, with the last reason).
+    at. Of `seen` runs so far `done` were acted on; the others did not meet the condition, had changed meanwhile, or
+    could not be (`refused`, with the last reason).
     """
 
     id: str

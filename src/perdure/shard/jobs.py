@@ -8,6 +8,7 @@ that a replay itself creates are later than the job, and no part of it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -16,14 +17,16 @@ import msgspec
 from perdure.core.expressions import compile_expression
 from perdure.core.flow.admission import Keys
 from perdure.core.functions import Function
-from perdure.core.model import Run
+from perdure.core.model import Run, RunStatus
 from perdure.core.planning import plan_cancel
 from perdure.errors import ExpressionError
 from perdure.shard.job import Job, JobKind, JobState
 from perdure.shard.keys import JOB
 from perdure.shard.rerunning import start_rerun
 from perdure.shard.rows import KeyRef, KeyRow
-from perdure.shard.state import State
+from perdure.shard.state import ApplyFault, State
+
+log = logging.getLogger("perdure.shard")
 
 KEEP_MS = 30 * 24 * 60 * 60 * 1_000
 """How long the record of a job that has ended is kept."""
@@ -58,14 +61,23 @@ def end_job(state: State, job: Job) -> Job:
 
 
 def go_on(state: State, job: Job, page: Page, keys: Mapping[str, Keys], found: Mapping[KeyRef, bytes]) -> Job:
-    """Act on a page of runs, which are in memory, and move the cursor."""
+    """Act on a page of runs, which are in memory, and move the cursor.
+
+    A run that goes wrong is counted as refused: the others of the page are acted upon, and only once.
+    """
     done = refused = 0
     reason = job.reason
     for run_id in page.run_ids:
         run = state.memory.get(run_id)
-        if run is None or not _meets(job, run, state.now):
+        if run is None or not run.events or not meets(job, run.events[0], state.now):
             continue
-        problem = _cancel(state, run) if job.kind is JobKind.CANCEL else _replay(state, run, keys, found)
+        try:
+            problem = _cancel(state, run) if job.kind is JobKind.CANCEL else _replay(state, run, keys, found)
+        except ApplyFault:
+            raise
+        except Exception:
+            log.exception("job %s could not act on run %s", job.id, run_id)
+            problem = f"The server could not act on run {run_id}; its log says why."
         if problem is None:
             done += 1
         elif problem:
@@ -84,13 +96,14 @@ def go_on(state: State, job: Job, page: Page, keys: Mapping[str, Keys], found: M
     return put_job(state, job)
 
 
-def _meets(job: Job, run: Run, now: int) -> bool:
+def meets(job: Job, body: bytes, now: int) -> bool:
+    """Whether a run whose first event is `body` meets the job's condition. One that cannot be computed is not met."""
     if job.condition is None:
         return True
     try:
-        event = msgspec.json.decode(run.events[0])
+        event = msgspec.json.decode(body)
         return compile_expression(job.condition).is_true({"event": event}, now)
-    except (ExpressionError, IndexError):
+    except ExpressionError:
         return False
 
 
@@ -109,5 +122,7 @@ def _replay(state: State, run: Run, keys: Mapping[str, Keys], found: Mapping[Key
         return "The function is not served any more."
     if not run.status.ended:
         return ""
-    start_rerun(state, function, run, keys.get(run.id), found)
+    new = start_rerun(state, function, run, keys.get(run.id), found)
+    if new.status is RunStatus.SKIPPED:
+        return "Skipped: the function is paused, or another run holds its singleton."
     return None

@@ -24,6 +24,7 @@ from perdure.shard.commands import (
     EventMatch,
     FireRule,
     LookBack,
+    MoveClock,
     ParsedEvent,
     ReceiveEvents,
     Rerun,
@@ -37,6 +38,7 @@ from perdure.shard.ports import Store
 from perdure.shard.queues import WINDOW, Queue
 from perdure.shard.rows import EventRow, ItemRef, KeyRef, WaitLookup, WaitRef
 from perdure.shard.state import State
+from perdure.shard.travelling import read_timers
 
 RECENT_EVENTS = 1_000
 """Most events that a wait which looks back is shown, the newest."""
@@ -143,6 +145,12 @@ class Loads:
         else:
             self._start(self._load_recent(command, wait.event), [command])
         return False
+
+    def prepare_move(self, command: MoveClock) -> bool:
+        """Read what is due next. False: the command comes back by itself."""
+        if not command.ready:
+            self._start(self._load_timers(command), [command])
+        return command.ready
 
     def prepare_reruns(self, command: Rerun | StepJob, run_ids: list[str]) -> bool:
         """Read runs, and what the rules of their functions remember, for what may run them again.
@@ -362,7 +370,9 @@ class Loads:
             command.state = state.key(command.ref, found)
             if command.state is not None:
                 receipts.update(dict.fromkeys(receipts_of(command.ref, command.state)))
-        rows = await self._store.load_events(shard, list(receipts)) if receipts else {}
+        held = {receipt: row for receipt in receipts if (row := memory.held.get(receipt)) is not None}
+        missing = [receipt for receipt in receipts if receipt not in held]
+        rows = held | (await self._store.load_events(shard, missing) if missing else {})
         asked: list[KeyRef] = []
         for command in commands:
             asked += self._ask_rule(command, rows)
@@ -383,6 +393,11 @@ class Loads:
         command.events = await self._store.recent_events(self._shard, name, command.since, RECENT_EVENTS)
         command.ready = True
         self._hold(read, [command])
+        self._give_back([command])
+
+    async def _load_timers(self, command: MoveClock) -> None:
+        command.timers = await read_timers(self._state, self._store, self._shard)
+        command.ready = True
         self._give_back([command])
 
     async def _load_reruns(self, asking: list[tuple[Rerun | StepJob, list[str]]]) -> None:

@@ -134,8 +134,8 @@ class Shard:
         return self._state
 
     def now(self) -> int:
-        """The time by which the shard goes, in ms since the epoch."""
-        return self._clock.now()
+        """The time by which the shard goes, in ms since the epoch: ahead of the world's after travel in time."""
+        return self._clock.now() + self._state.ahead
 
     async def start(self) -> None:
         """Take the shard, read what it needs, and begin.
@@ -249,7 +249,7 @@ class Shard:
     def _decide_slice(self) -> bool:
         """Decide some commands and handle some due items. Says whether there is more to do at once."""
         state = self._state
-        state.now = self._clock.now()
+        state.now = self.now()
         inbox = self._inbox
         for _ in range(SLICE):
             if not inbox or self._batch_is_full():
@@ -281,7 +281,7 @@ class Shard:
         loop = asyncio.get_running_loop()
         self._wake = loop.create_future()
         due = None if held else self._dispatcher.next_time()
-        wait = MAX_WAIT_MS if due is None else min(max(due - self._clock.now(), 0), MAX_WAIT_MS)
+        wait = MAX_WAIT_MS if due is None else min(max(due - self.now(), 0), MAX_WAIT_MS)
         timer = loop.call_later(wait / 1000, self._awake)
         try:
             await self._wake
@@ -376,6 +376,7 @@ class Shard:
         state.now = self._clock.now()
         state.gates, state.request_gate = old.gates, old.request_gate
         state.limits, state.keys_from = old.limits, old.keys_from
+        state.run_ids = old.run_ids
         kept = {(key, call.generation) for key, call in self._dispatcher.live.items()}
         kept |= {((c.run, c.n), c.generation) for c in commands if isinstance(c, CallEnded)}
         follow_ups = await recover(state, self._store, self.number, kept)

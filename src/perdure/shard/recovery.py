@@ -22,13 +22,14 @@ from perdure.protocol.failures import OpError
 from perdure.protocol.function_rules import load_function
 from perdure.shard.commands import ContinueEvent, Target
 from perdure.shard.jobs import restore_job
-from perdure.shard.keys import CRON, JOB, KEPT, PLACE, THROTTLE
+from perdure.shard.keys import CLOCK, CRON, JOB, KEPT, PLACE, THROTTLE
 from perdure.shard.memory import run_from_rows
 from perdure.shard.ports import Store
 from perdure.shard.queues import START
 from perdure.shard.registered import make_function
 from perdure.shard.rows import FunctionRow, KeyRow, OutboxRow
 from perdure.shard.state import State
+from perdure.shard.travelling import restore_clock
 
 log = logging.getLogger("perdure.shard")
 
@@ -104,6 +105,8 @@ def _take_key(state: State, row: KeyRow) -> None:
         state.schedules.restore(row)
     elif row.kind == JOB:
         restore_job(state, row)
+    elif row.kind == CLOCK:
+        restore_clock(state, row)
 
 
 def _call_again(state: State, run: Run, item: Item) -> None:

@@ -11,7 +11,6 @@ from perdure.core.functions import Function
 from perdure.core.model import Run
 from perdure.errors import RequestError
 from perdure.protocol.events import IncomingEvent
-from perdure.protocol.ids import new_ulid
 from perdure.shard.admitting import start_function
 from perdure.shard.beginning import Beginning
 from perdure.shard.commands import Rerun
@@ -51,7 +50,7 @@ def start_rerun(
     """A new run from the events of another, by the rules that bear on reruns: it may be held, or skipped."""
     how, origin = Beginning(original_run_id=old.id, since=state.next_receipt - 1), Origin.RERUN
     if old.batch_id is not None:
-        how = msgspec.structs.replace(how, batch_id=new_ulid(state.now, state.entropy(10)))
+        how = msgspec.structs.replace(how, batch_id=state.new_id())
         origin = Origin.BATCH
     run, _ = start_function(state, function, _trigger_events(old), keys, found, how, origin)
     assert run is not None, "only fresh events are dropped or held back"

@@ -16,7 +16,6 @@ from perdure.core.functions import Function
 from perdure.protocol import lifecycle
 from perdure.protocol.events import internal_event
 from perdure.protocol.functions import Trigger
-from perdure.protocol.ids import new_ulid
 from perdure.shard.admitting import timer_id
 from perdure.shard.beginning import Beginning
 from perdure.shard.commands import Target
@@ -79,8 +78,8 @@ def fire_schedule(state: State, ref: KeyRef) -> None:
 
 def _start(state: State, function: Function, text: str, scheduled: int) -> None:
     data = lifecycle.scheduled_event_data(text, _time(scheduled), _time(state.now))
-    internal_id = new_ulid(state.now, state.entropy(10))
-    event = internal_event(lifecycle.SCHEDULED, data, internal_id, internal_id, state.now)
+    internal_id = state.new_id()
+    event = internal_event(lifecycle.SCHEDULED, data, internal_id, internal_id, state.real_now)
     receipt = state.store_event(event, internal=True)
     if function.rules.plain and state.pause_of(function.id) is Pause.NO:
         state.create_run(function, [(receipt, event)], Beginning(cron=text))

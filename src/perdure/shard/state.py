@@ -58,6 +58,7 @@ from perdure.shard.rows import (
     RunEventRow,
     StepRow,
 )
+from perdure.shard.run_ids import RunIds
 from perdure.shard.schedules import Schedules
 
 log = logging.getLogger("perdure.shard")
@@ -75,8 +76,12 @@ class State:
 
     def __init__(self, entropy: Entropy, settings: Settings) -> None:
         self.entropy = entropy
+        self.run_ids = RunIds(entropy)
         self.settings = settings
         self.now = 0
+        """The time (ms) by which things are due and are written down: that of the world, and `ahead` besides."""
+        self.ahead = 0
+        """How far (ms) travel in time has moved the clock (`shard.travelling`)."""
         self.next_receipt = 1
         self.memory = Memory()
         self.queues = Queues()
@@ -97,11 +102,24 @@ class State:
         self.keys_from = 0
         """Keys that expire before this time (ms) are taken for expired now (a help for tests; not stored)."""
 
+    @property
+    def real_now(self) -> int:
+        """The time of the world (ms): that of ids, events and signatures."""
+        return self.now - self.ahead
+
+    def new_id(self) -> str:
+        """A new ULID by the time of the world. Those of runs are made otherwise: lists of runs are in their order, and
+        so they begin with the time that is written down.
+        """
+        return new_ulid(self.real_now, self.entropy(10))
+
     def forget(self, touched: Iterable[Run]) -> None:
         """A batch is on disk: let go of what every read from now on will see, and of runs that have ended."""
         memory = self.memory
         memory.forget_ended(touched)
-        memory.keys.forget(memory.oldest_snapshot())
+        oldest = memory.oldest_snapshot()
+        memory.keys.forget(oldest)
+        memory.held.forget(oldest)
         memory.shrink()
         if self._late:
             oldest = memory.oldest_snapshot()
@@ -119,7 +137,7 @@ class State:
         """
         trace = "".join(traceback.format_exception(error))
         log.error("a command could not be decided and is in quarantine: %s\n%s", command[:200], trace)
-        row = QuarantineRow(new_ulid(self.now, self.entropy(10)), self.now, run_id, command[:4000], trace)
+        row = QuarantineRow(self.new_id(), self.now, run_id, command[:4000], trace)
         self.batch.changes.quarantine.append(row)
         run = self.memory.get(run_id) if run_id is not None else None
         if run is not None and not run.status.ended:
@@ -204,7 +222,7 @@ class State:
         now = self.now
         first = events[0][1]
         run = Run(
-            new_ulid(now, self.entropy(10)),
+            self.run_ids.next(now),
             function.id,
             RunStatus.QUEUED,
             [receipt for receipt, _ in events],
@@ -215,6 +233,7 @@ class State:
             correlation=how.correlation,
             original_run_id=how.original_run_id,
             flow=how.flow,
+            flow_row=None if how.flow is None else how.flow.encode(),
             batch_id=how.batch_id,
             cron=how.cron,
         )
@@ -228,7 +247,8 @@ class State:
         if how.skipped is not None:
             self._skip(run, *how.skipped)
             return run
-        due = now if how.batch_id else max(now, first.ts)
+        ahead = 0 if how.original_run_id else self.ahead  # what its sender has put off, by the sender's clock
+        due = now if how.batch_id else max(now, first.ts + ahead)
         self.add_item(run, NewItem(ItemKind.DISCOVERY, "", "", due, data=b"0"), held=how.held)
         if how.deadline is not None:
             self.add_item(run, NewItem(ItemKind.DEADLINE, "", "", how.deadline, data=b"start"))
@@ -258,7 +278,7 @@ class State:
         if deadline is not None:
             self.add_item(run, NewItem(ItemKind.DEADLINE, "", "", deadline, data=b"finish"))
         if run.flow is not None and run.flow.runs:
-            self.put_key(KeyRef(PLACE, function.id, run.id), run.flow.encode())
+            self.put_key(KeyRef(PLACE, function.id, run.id), run.flow_row or b"")
 
     # Keys
 
@@ -320,7 +340,7 @@ class State:
             self.memory.add_wait(run, kept)
             self.batch.put_wait(run, kept)
             if wait.lookback:
-                key = KeyRef(LOOKBACK, run.function_id, f"{run.id}.{n}.{self.now - wait.lookback}")
+                key = KeyRef(LOOKBACK, run.function_id, f"{run.id}.{n}.{self.real_now - wait.lookback}")
                 self.set_timer(f"~{key.kind}~{key.owner}~{key.key}", run.function_id, self.now)
         if new.invocation is not None:
             self._invoke(run, item, new.invocation)
@@ -375,13 +395,13 @@ class State:
                 source_fn_id=parent_function.id,
             ),
         )
-        internal_id = new_ulid(self.now, self.entropy(10))
+        internal_id = self.new_id()
         event = internal_event(
             lifecycle.INVOKED,
             data,
             internal_id,
             internal_id,
-            self.now,
+            self.real_now,
             user=invocation.user,
             meta=invocation.meta,
             v=invocation.v,
@@ -424,7 +444,7 @@ class State:
                 event.name,
                 event.id,
                 event.ts,
-                received_at or self.now,
+                received_at or self.real_now,
                 int(internal),
                 event.body,
             )
@@ -438,9 +458,9 @@ class State:
         It is stored with an outbox row in the commit that makes it, so that a crash right after it loses
         nothing.
         """
-        internal_id = new_ulid(self.now, self.entropy(10))
+        internal_id = self.new_id()
         event_id = event.id or internal_id
-        made = internal_event(event.name, event.data, internal_id, event_id, self.now, meta=event.meta)
+        made = internal_event(event.name, event.data, internal_id, event_id, self.real_now, meta=event.meta)
         receipt = self.store_event(made, internal=True)
         if self._interests(event.name, correlation):
             self.batch.changes.outbox[receipt] = OutboxRow(receipt, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import Counter
 from typing import Any
@@ -10,6 +11,7 @@ import msgspec
 
 from perdure.core.flow.admission import Pause
 from perdure.shard.commands import PauseFunction
+from tests.sim.memory_store import MemoryStore
 from tests.unit.shard.shards import APP, SETTINGS, World, an_event, config, sleep, step, virtually, wait
 
 
@@ -109,6 +111,17 @@ class TestConcurrency:
         await w.sleep(60)
         assert len(w.network.open) == 1
 
+    @virtually
+    async def test_those_of_one_request_go_in_their_order(self) -> None:
+        w = await world(concurrency=1)
+        await w.send(*[an_event("go", {"n": n}) for n in range(20)])
+        order = []
+        for _ in range(20):
+            call = await w.call()
+            order.append(call.body["event"]["data"]["n"])
+            call.returns()
+        assert order == list(range(20))
+
 
 class TestThrottle:
     @virtually
@@ -173,6 +186,19 @@ class TestBatch:
         assert all(run.batch_id for run in w.tables.runs.values())
         assert not {key.kind for key in w.tables.keys} - {"taken"}
         assert not w.tables.items.keys() - w.tables.runs.keys()
+
+    @virtually
+    async def test_full_while_its_events_are_not_on_disk_yet(self) -> None:
+        loop = asyncio.get_running_loop()
+        store = MemoryStore(scheduler=lambda write: void(loop.call_later(0.05, write)))
+        w = await World(store).start(config("f", "go", batchEvents={"maxSize": 3, "timeout": "5s"}))
+        await w.send(*[an_event("go", {"n": n}) for n in range(3)])
+        await w.sleep(1)
+        assert [event["data"]["n"] for event in (await w.call()).body["events"]] == [0, 1, 2]
+
+
+def void(_: object) -> None:
+    """Nothing comes back."""
 
 
 class TestSingleton:
