@@ -7,6 +7,7 @@ which it is told in turn why that one waits), events that nearly ended a wait, a
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, cast
 
 import msgspec
@@ -14,12 +15,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from perdure.errors import RequestError
+from perdure.errors import RequestError, StoreUnavailable
 from perdure.protocol.durations import format_time
 from perdure.protocol.ids import is_ulid
 from perdure.reading.port import HistoryRecord
 from perdure.server.context import Server
-from perdure.server.near_misses import LOOKED_AT, find_near_misses
+from perdure.server.near_misses import LOOKED_AT, MAX_WAITS, find_near_misses
 from perdure.server.rest import wrapped
 from perdure.shard.commands import ExplainRun
 from perdure.shard.sentences import tell
@@ -84,6 +85,7 @@ async def explained(server: Server, run_id: str, near_misses: int, follow: bool 
         return None
     if why.ended_at is not None:
         await _how_it_ended(server, why)
+    looked = 0
     for cause in why.causes:
         if isinstance(cause, InLine | AtGate) and cause.queued.ahead is None:
             await _count(server, cause.queued)
@@ -93,8 +95,10 @@ async def explained(server: Server, run_id: str, near_misses: int, follow: bool 
                     await _holder(server, holder)
         elif isinstance(cause, PutOff):
             cause.error = await _last_error(server, run_id, cause.n)
-        elif isinstance(cause, AwaitsEvent) and near_misses:
-            await find_near_misses(server.reader, cause, why.trigger, server.shard.now(), near_misses)
+        elif isinstance(cause, AwaitsEvent) and near_misses and looked < MAX_WAITS:
+            looked += 1
+            with suppress(StoreUnavailable):  # the rest of the answer holds without them
+                await find_near_misses(server.reader, cause, why.trigger, server.shard.now(), near_misses)
         elif isinstance(cause, AwaitsRun):
             await _invoked(server, run_id, cause, follow)
     return tell(why)
@@ -113,9 +117,10 @@ async def _how_it_ended(server: Server, why: Why) -> None:
 
 async def _count(server: Server, queued: Queued) -> None:
     ref = queued.ref
-    queued.ahead = await server.reader.calls_ahead(
-        queued.function_id, queued.part, ref.rank, ref.run_id, ref.n
-    )
+    with suppress(StoreUnavailable):
+        queued.ahead = await server.reader.calls_ahead(
+            queued.function_id, queued.part, ref.rank, ref.run_id, ref.n
+        )
 
 
 async def _holder(server: Server, holder: Doing) -> None:

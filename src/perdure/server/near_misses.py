@@ -17,23 +17,41 @@ from perdure.shard.why import AwaitsEvent, NearMiss
 
 LOOKED_AT = 1_000
 """So many of the newest events of the name are looked at."""
+PAGE = 50
+MAX_BYTES = 16 * 1024 * 1024
+"""Or fewer, if their bodies come to so much."""
+MAX_WAITS = 10
+"""So many waits of one run are looked at."""
 OWN = "inngest/"
 """The names of the server's own events begin with it."""
 
 
 async def find_near_misses(reader: Reader, wait: AwaitsEvent, trigger: bytes, now: int, most: int) -> None:
     """Fill in the near misses of a wait, at most so many. `trigger` is the body of the run's first event."""
-    if wait.event.startswith(OWN):
-        events = await reader.own_events_since(wait.event, wait.after, limit=LOOKED_AT)
-    else:
-        newest = await reader.list_events(name=wait.event, limit=LOOKED_AT)
-        events = [event for event in newest if event.receipt > wait.after]
+    events = await _newest(reader, wait.event, wait.after)
     wait.looked_at, wait.missed = len(events), 0
     if not events or wait.expression is None:
         return
     misses = await asyncio.to_thread(_misses, wait.expression, events, trigger, now, most)
     if misses is not None:
         wait.missed, wait.near_misses = misses
+
+
+async def _newest(reader: Reader, name: str, after: int) -> list[EventRecord]:
+    """The newest events of a name with a receipt above `after`, within the bounds."""
+    if name.startswith(OWN):
+        return await reader.own_events_since(name, after, limit=PAGE)
+    found: list[EventRecord] = []
+    before, size = None, 0
+    while len(found) < LOOKED_AT and size < MAX_BYTES:
+        page = await reader.list_events(name=name, before=before, limit=PAGE)
+        fresh = [event for event in page if event.receipt > after]
+        found += fresh
+        size += sum(len(event.body) for event in page)
+        if len(page) < PAGE or not fresh:
+            break
+        before = page[-1].internal_id
+    return found
 
 
 def _misses(

@@ -20,10 +20,12 @@ CALLS_AHEAD = (
     f"SELECT count(*) FROM (SELECT 1 FROM items WHERE {_HERE} AND function_id=?1 AND part=?2 AND in_flight=0"
     " AND (rank,run_id,n)<(?3,?4,?5) LIMIT ?6)"
 )
-# Only users' events are indexed by name: of the server's own the newest are looked through, in their order of arrival.
+# Only users' events are indexed by name: of the server's own the newest are looked through, in their order of arrival
+# and without their bodies.
 OWN_EVENTS = (
-    f"SELECT {_EVENT} FROM (SELECT {_EVENT} FROM events WHERE shard=?1 AND receipt>?2 ORDER BY receipt DESC LIMIT ?3)"
-    " WHERE name=?4 LIMIT ?5"
+    f"SELECT {_EVENT} FROM events WHERE shard=?1 AND receipt IN (SELECT receipt FROM"
+    " (SELECT receipt,name FROM events WHERE shard=?1 AND receipt>?2 ORDER BY receipt DESC LIMIT ?3)"
+    " WHERE name=?4 LIMIT ?5) ORDER BY receipt DESC"
 )
 REMEMBERED = (
     f"SELECT value FROM keys WHERE {_HERE} AND kind=?1 AND owner=?2 AND key=?3"
