@@ -18,6 +18,7 @@ from starlette.routing import Route
 from perdure.errors import RequestError, StoreUnavailable
 from perdure.server import checkpoints, development, ingest, registering, test_api
 from perdure.server.auth import from_foreign_page
+from perdure.server.bulk import bulk_routes
 from perdure.server.context import Server
 from perdure.server.event_fates import event_fate_routes
 from perdure.server.explaining import explaining_routes
@@ -185,6 +186,7 @@ def _rest(server: Server) -> Starlette:
         *registering.registration_routes(server),
         *rest_routes(server),
         *operating_routes(server),
+        *bulk_routes(server),
         *explaining_routes(server),
         *event_fate_routes(server),
         Route("/v0/gql", GraphqlRoute(server)),

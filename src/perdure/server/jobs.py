@@ -9,20 +9,64 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
-from typing import cast
+from typing import NamedTuple, cast
 
 from perdure.errors import RequestError, StoreUnavailable
-from perdure.reading.port import RunFilter, RunPlace
+from perdure.reading.port import MAX_COUNT, Reader, RunFilter, RunPlace
 from perdure.server.context import Server
-from perdure.shard.commands import StepJob
+from perdure.shard.commands import StepJob, StopJob
 from perdure.shard.job import Job, JobState
+from perdure.shard.jobs import meets
 
 log = logging.getLogger("perdure.server")
 
 PAGE = 50
 """Runs that one decision acts on: it takes some milliseconds."""
+COUNTED_AT_ONCE = 100
+"""Runs whose events are read together to count those that meet a condition."""
 AGAIN_S = 1.0
 """How long it waits when the store or the shard takes nothing now."""
+
+
+class Count(NamedTuple):
+    """How many runs a job would act on. It is not `whole` if there are more."""
+
+    matching: int
+    whole: bool
+
+
+def runs_of(job: Job) -> RunFilter:
+    """The listing that a job goes through."""
+    return RunFilter(
+        since=job.since,
+        until=job.until,
+        statuses=job.statuses,
+        function_ids=(job.function_id,),
+        ascending=True,
+    )
+
+
+async def count_runs(reader: Reader, job: Job, now: int) -> Count:
+    """Count the runs that a job would act on; goes through `MAX_COUNT` runs at most."""
+    wanted = runs_of(job)
+    if job.condition is None:
+        found = await reader.count_runs(wanted, most=MAX_COUNT)
+        return Count(found, found < MAX_COUNT)
+    matching = seen = 0
+    after: RunPlace | None = None
+    while seen < MAX_COUNT:
+        page = await reader.list_runs(wanted, after=after, limit=COUNTED_AT_ONCE, payloads=True)
+        matching += sum(meets(job, listed.event, now) for listed in page if listed.event is not None)
+        seen += len(page)
+        if len(page) < COUNTED_AT_ONCE:
+            return Count(matching, True)
+        after = wanted.place(page[-1].run)
+    return Count(matching, False)
+
+
+def _passes(error: RequestError | StoreUnavailable) -> bool:
+    """Whether what failed may do later."""
+    return isinstance(error, StoreUnavailable) or error.status == 503
 
 
 class JobDriver:
@@ -56,6 +100,10 @@ class JobDriver:
             try:
                 current = await self._step(current)
             except (RequestError, StoreUnavailable) as error:
+                if not _passes(error):
+                    log.error("job %s is stopped: %s", job.id, error)
+                    await self._server.submit(StopJob(job_id=job.id))
+                    return
                 log.info("job %s waits: %s", job.id, error)
                 await asyncio.sleep(AGAIN_S)
                 current = self._server.shard.state.jobs.get(job.id)
@@ -64,13 +112,7 @@ class JobDriver:
                 return
 
     async def _step(self, job: Job) -> Job | None:
-        wanted = RunFilter(
-            since=job.since,
-            until=job.until,
-            statuses=job.statuses,
-            function_ids=(job.function_id,),
-            ascending=True,
-        )
+        wanted = runs_of(job)
         after = None if job.cursor is None else RunPlace(*job.cursor)
         page = await self._server.reader.list_runs(wanted, after=after, limit=PAGE)
         cursor = None

@@ -8,10 +8,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from perdure.core.flow.admission import Pause
+from perdure.core.functions import Function
 from perdure.errors import RequestError
 from perdure.server.context import Server
 from perdure.server.json import JsonResponse
-from perdure.shard.commands import CancelRun, ForgetKeys, OverrideLimits
+from perdure.shard.commands import CancelRun, ForgetKeys, OverrideLimits, PauseFunction
 
 _STEP_LIMIT_MAX = 10_000
 _STATE_LIMIT_MAX = 32 * 1024 * 1024
@@ -40,6 +42,7 @@ def test_routes(server: Server) -> list[Route]:
         route("/fn/state-size-limit", state_size_limit, "POST", "DELETE"),
         route("/test", present, "GET"),
         route("/test/reset", reset, "POST"),
+        route("/test/function/pause", pause, "POST"),
         route("/test/function/runs/cancel", cancel, "POST"),
         route("/test/queue/function-queue-size", queue_size, "GET"),
     ]
@@ -83,6 +86,13 @@ async def _limit(server: Server, request: Request, name: str, most: int) -> Resp
     return JsonResponse({"ok": True})
 
 
+async def pause(server: Server, request: Request) -> Response:
+    """Hold new runs of a function (`fnId`, slug or id)."""
+    function = _function(server, request)
+    await server.submit(PauseFunction(slug=function.id, pause=Pause.HOLD))
+    return JsonResponse({"ok": True})
+
+
 async def cancel(server: Server, request: Request) -> Response:
     """Cancel the run given as `runId` (or `run_id`)."""
     run_id = request.query_params.get("runId") or request.query_params.get("run_id") or ""
@@ -92,10 +102,15 @@ async def cancel(server: Server, request: Request) -> Response:
 
 
 async def queue_size(server: Server, request: Request) -> Response:
-    """How many items of a function (`functionId`, slug or id) wait in memory."""
-    function = server.shard.state.functions.find(request.query_params.get("functionId", ""))
+    """How many items of a function (`fnId`, slug or id) wait in memory."""
+    size = server.shard.state.queue_size(_function(server, request).id)
+    return JsonResponse({"count": size, "size": size})
+
+
+def _function(server: Server, request: Request) -> Function:
+    """The function that is named by `fnId` (or `functionId`)."""
+    name = request.query_params.get("fnId") or request.query_params.get("functionId") or ""
+    function = server.shard.state.functions.find(name)
     if function is None:
-        raise RequestError(
-            404, f"could not find function with ID: {request.query_params.get('functionId', '')}"
-        )
-    return JsonResponse({"size": server.shard.state.queue_size(function.id)})
+        raise RequestError(404, f"could not find function with ID: {name}")
+    return function

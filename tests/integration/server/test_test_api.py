@@ -77,12 +77,24 @@ def test_cancelling(http: httpx.Client, scripted: Make, server: Server) -> None:
     assert http.post("/test/function/runs/cancel").status_code == 404
 
 
+def test_pausing(http: httpx.Client, scripted: Make, server: Server) -> None:
+    fn = scripted(lambda call: Answer(200, None))
+    query = {"fnId": server.functions()[fn.slug]["id"], "accountId": "any"}
+    assert http.post("/test/function/pause", params=query).status_code == 200
+    event = fn.trigger()
+    assert live(fn, event)["status"] == "Scheduled"
+    assert http.post(f"/v1/functions/{fn.slug}/resume").status_code == 200
+    assert fn.ended(event)["status"] == "Completed"
+    assert http.post("/test/function/pause", params={"fnId": "ghost"}).status_code == 404
+    assert http.post("/test/function/pause").status_code == 404
+
+
 def test_size_of_a_queue(http: httpx.Client, scripted: Make, server: Server) -> None:
     fn = scripted([])
     future = int(time.time() * 1000) + 3_600_000
     server.send(*[{"name": f"bare/{fn.slug}", "ts": future}] * 3)
-    query = {"functionId": fn.slug}
-    assert http.get("/test/queue/function-queue-size", params=query).json() == {"size": 3}
+    for query in ({"functionId": fn.slug}, {"fnId": server.functions()[fn.slug]["id"], "accountId": "any"}):
+        assert http.get("/test/queue/function-queue-size", params=query).json() == {"count": 3, "size": 3}
     assert http.get("/test/queue/function-queue-size").status_code == 404
     assert http.post("/test/reset").status_code == 200
 
