@@ -23,6 +23,7 @@ from perdure.protocol.function_rules import load_function
 from perdure.shard.commands import ContinueEvent, Target
 from perdure.shard.jobs import restore_job
 from perdure.shard.keys import CLOCK, CRON, JOB, KEPT, PLACE, THROTTLE
+from perdure.shard.lines import Line
 from perdure.shard.memory import run_from_rows
 from perdure.shard.ports import Store
 from perdure.shard.queues import START
@@ -71,7 +72,8 @@ async def recover(
     if again:
         log.info("%d calls were cut off; they are made again", again)
     for queue in state.queues.all.values():
-        state.queues.look(queue, state.now)
+        if not isinstance(queue, Line):
+            state.queues.look(queue, state.now)
     return [_go_on(row) for row in found.outbox]
 
 
