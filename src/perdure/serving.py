@@ -20,6 +20,7 @@ import uvloop
 from perdure.bootstrap import RunningServer, running, tune_process
 from perdure.config import ServerConfig
 from perdure.errors import ConfigError, EpochLost
+from perdure.protocol.durations import format_duration
 
 log = logging.getLogger("perdure")
 
@@ -74,6 +75,12 @@ class _Listener(uvicorn.Server):
         host = f"[{config.host}]" if ":" in config.host else config.host
         shown = "localhost" if host in _SHOWN_AS_LOCALHOST else host
         port = config.port or (sockets[0].getsockname()[1] if sockets else 0)
+        ahead = self._parts.server.shard.state.ahead
+        if ahead:
+            log.warning(
+                "the clock is %s ahead of the real one, by 'perdure clock'; start with a new --data-dir to reset it",
+                format_duration(ahead),
+            )
         log.info("Perdure %s is ready at http://%s:%d", self._parts.server.version, shown, port)
 
     def stop_in_order(self) -> None:

@@ -19,6 +19,7 @@ from perdure.errors import RequestError, StoreUnavailable
 from perdure.server import checkpoints, development, ingest, registering, test_api
 from perdure.server.auth import from_foreign_page
 from perdure.server.bulk import bulk_routes
+from perdure.server.clock import clock_routes
 from perdure.server.context import Server
 from perdure.server.event_fates import event_fate_routes
 from perdure.server.explaining import explaining_routes
@@ -193,7 +194,7 @@ def _rest(server: Server) -> Starlette:
         metadata_route(server),
     ]
     if server.config.mode == "dev":
-        routes += test_api.test_routes(server)
+        routes += [*clock_routes(server), *test_api.test_routes(server)]
     app = Starlette(
         routes=routes,
         exception_handlers={

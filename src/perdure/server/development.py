@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from perdure.core.functions import Function
 from perdure.protocol.durations import format_time
+from perdure.server.clock import shown_ahead
 from perdure.server.context import Server
 from perdure.server.json import JsonResponse
 
@@ -35,7 +36,8 @@ def health(server: Server) -> Response:
 def info(server: Server) -> Response:
     """What the server is, and the functions that it knows, in the order of their names.
 
-    `apps` is Perdure's own: each app with what is wrong with its newest sync, and how to mend it.
+    `apps` and `clock` are Perdure's own: each app with what is wrong with its newest sync, and how to mend it; and how
+    far travel in time has moved the clock.
     """
     config = server.config
     functions = [f for f in server.shard.state.functions.by_id.values() if not f.archived]
@@ -56,6 +58,7 @@ def info(server: Server) -> Response:
             shown_function(function) for function in sorted(functions, key=lambda f: (f.name, f.slug))
         ],
         "apps": _apps(server),
+        "clock": shown_ahead(server),
         "handlers": None,
         "isSingleNodeService": False,
         "isMissingSigningKey": config.mode == "start" and not config.signing_keys,

@@ -93,6 +93,8 @@ async def event_fates(server: Server, event: EventRecord) -> list[Fate]:
     now = server.shard.now()
     met = {function.id: function for function in _met(server, event, body)}
     asked = {id: ask(function.rules, body, Origin.EVENT, now) for id, function in met.items()}
+    # Rules remember times by a clock that travel in time may have moved since the event came.
+    by_our_clock = msgspec.structs.replace(event, received_at=event.received_at + server.shard.state.ahead)
     event_id = event.id or event.internal_id
     refs = [KeyRef(TAKEN, id, event_id) for id in met]
     refs += [ref for id, keys in asked.items() for ref in key_refs(id, keys)]
@@ -106,7 +108,7 @@ async def event_fates(server: Server, event: EventRecord) -> list[Fate]:
     for id, function in met.items():
         if id not in by_function:
             taken = found.get((TAKEN, id, event_id))
-            fates.append(_held_back(function, event, asked[id], found, taken))
+            fates.append(_held_back(function, by_our_clock, asked[id], found, taken))
     return sorted(fates, key=lambda fate: fate.function)
 
 

@@ -70,8 +70,8 @@ def rest_routes(server: Server) -> list[Route]:
 
 
 def wrapped(server: Server, data: object) -> Response:
-    """An answer of `/v1`: the data, and when it was read."""
-    fetched = format_time(server.clock.now())
+    """An answer of `/v1`: the data, and when it was read, by the clock of its records."""
+    fetched = format_time(server.shard.now())
     return JsonResponse({"data": data, "metadata": {"fetched_at": fetched, "cached_until": None}})
 
 

@@ -110,7 +110,7 @@ def invoke_function(
         key: value for key, value in (("data", data), ("user", user), ("meta", meta)) if value is not None
     }
     request = read_invoke(msgspec.json.encode(given))
-    server, now = session.server, session.now
+    server, now = session.server, session.server.clock.now()
     payload = invoked_event_data(request.data, Invocation(fn_id=found[0].slug))
 
     async def receive() -> object:

@@ -43,7 +43,7 @@ class Session:
     def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
         state = server.shard.state
         self.server = server
-        self.now = server.clock.now()
+        self.now = server.shard.now()
         self.notices: list[str] = []
         """What the caller should know of the answer, beside the data."""
         self._apps: dict[str, AppRow] = dict(state.apps)
