@@ -38,8 +38,11 @@ RUNS = (
 TRACE = (
     """query Trace($id: String!) {
   run(runID: $id) {
-    ...R
-    trace(preview: true) { ...S children: childrenSpans { ...S children: childrenSpans { ...S } } }
+    ...R batch_id: batchID reason
+    trace(preview: true) {
+      ...S skipped_for: skipExistingRunID
+      children: childrenSpans { ...S children: childrenSpans { ...S } }
+    }
   }
 }
 """
@@ -50,7 +53,7 @@ TRACE = (
 APPS = """query Apps {
   apps {
     id name url sdk_language: sdkLanguage sdk_version: sdkVersion error
-    functions { id slug name triggers { type value condition } }
+    functions { id slug name paused triggers { type value condition } }
   }
 }"""
 

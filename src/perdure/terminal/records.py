@@ -66,6 +66,7 @@ class Span(msgspec.Struct, kw_only=True):
     duration_ms: int | None = None
     http: HttpAnswer | None = None
     info: StepInfo | None = None
+    skipped_for: str | None = None
     output_id: str | msgspec.UnsetType | None = msgspec.UNSET
     output: msgspec.Raw = NULL
     error: ErrorText | None = None
@@ -93,8 +94,10 @@ class Run(msgspec.Struct, kw_only=True):
 
 
 class TracedRun(Run, kw_only=True):
-    """A run with all that happened to it. `events` are those that started it."""
+    """A run with all that happened to it. `events` are those that started it, `reason` is why it ended as it did."""
 
+    batch_id: str | None = None
+    reason: str | None = None
     events: msgspec.Raw = NULL
     output: msgspec.Raw = NULL
     error: ErrorText | None = None
@@ -110,12 +113,13 @@ class Trigger(msgspec.Struct):
 
 
 class Function(msgspec.Struct):
-    """A function that an app has registered."""
+    """A function that an app has registered. `paused` is what happens to its new runs: `hold` or `skip`."""
 
     id: str
     slug: str
     name: str
     triggers: list[Trigger] | None
+    paused: str | None = None
 
 
 class App(msgspec.Struct):

@@ -23,6 +23,8 @@ _SIGNS: dict[str, tuple[str, Tone]] = {
     "QUEUED": ("○", "busy"),
 }
 
+_PAUSED = {"hold": "paused, new runs wait", "skip": "paused, new runs are skipped"}
+
 
 def sign(status: str) -> Piece:
     """The mark of a status. Its word always stands somewhere near: colours and marks alone do not tell."""
@@ -106,7 +108,8 @@ def _app(app: App, width: int) -> list[Line]:
 
 def _triggers(function: Function) -> str:
     texts = [_trigger(trigger) for trigger in function.triggers or []]
-    return ", ".join(texts) if texts else "invoked only"
+    told = ", ".join(texts) if texts else "invoked only"
+    return f"{_PAUSED.get(function.paused, function.paused)}; {told}" if function.paused else told
 
 
 def _trigger(trigger: Trigger) -> str:

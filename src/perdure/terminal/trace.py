@@ -44,6 +44,11 @@ _ERROR_LINES = 3
 
 _NAMES = {"Finalization": "end of the function", "Execution": "call of the function"}
 """Spans that are no steps, in words."""
+_REASONS = {
+    "Singleton": "another run was under way in its place",
+    "FunctionPaused": "the function was paused",
+}
+"""Why a run was skipped, in words."""
 _HIDDEN = "executor.nonstep"
 """The attempts of the end once more."""
 
@@ -80,6 +85,8 @@ class Tree:
         data = _data_of(run.events)
         if data is not None:
             rows.append(("data", data))
+        if run.reason and run.status in ("CANCELLED", "SKIPPED"):
+            rows.append(("reason", self._reason(run.reason)))
         for label, text in rows:
             lines.append(line("  ", Piece(f"{label:<10}", "dim"), cut(text, self.width - 12)))
         if not run.cron and len(run.event_ids) == 1:
@@ -88,9 +95,13 @@ class Tree:
 
     def _events(self) -> str:
         ids, name = self.run.event_ids, self.run.event_name or "?"
-        if len(ids) == 1:
-            return name
-        return f"{name}, {len(ids)} events"
+        if self.run.batch_id:
+            return f"{name}, {len(ids)} in batch {self.run.batch_id}"
+        return name if len(ids) == 1 else f"{name}, {len(ids)} events"
+
+    def _reason(self, reason: str) -> str:
+        holder = self.run.trace.skipped_for if self.run.trace else None
+        return f"{_REASONS.get(reason, reason)}{f': {holder}' if holder else ''}"
 
     def tree(self) -> list[Line]:
         """The steps, and what else happened between them."""

@@ -68,6 +68,14 @@ def test_apps_with_their_functions():
     ]
 
 
+@pytest.mark.parametrize(
+    ("paused", "told"), [("hold", "paused, new runs wait"), ("skip", "paused, new runs are skipped")]
+)
+def test_a_paused_function_says_so(paused: str, told: str):
+    pay = Function("1", "shop-pay", "Pay", [Trigger("EVENT", "order/paid")], paused)
+    assert plain(apps_list([app("shop", pay)], 80)[1]) == f"  shop-pay  {told}; order/paid"
+
+
 def test_long_slugs_have_their_triggers_below():
     long = Function("1", "shop-" + "x" * 60, "Pay", [Trigger("EVENT", "order/paid" * 12)])
     lines = [plain(pieces) for pieces in apps_list([app("shop", long)], 80)]

@@ -190,6 +190,31 @@ def test_errors_in_a_sentence(error: ErrorText, text: str):
     assert error_text(error) == text
 
 
+@pytest.mark.parametrize(
+    ("status", "reason", "holder", "told"),
+    [
+        ("SKIPPED", "Singleton", "01HOLDER", "another run was under way in its place: 01HOLDER"),
+        ("SKIPPED", "FunctionPaused", None, "the function was paused"),
+        ("CANCELLED", "It did not begin in time.", None, "It did not begin in time."),
+    ],
+)
+def test_why_a_run_did_not_go_on(status: str, reason: str, holder: str | None, told: str):
+    run = traced(status=status, reason=reason)
+    assert run.trace is not None
+    run.trace.skipped_for = holder
+    assert f"  reason    {told}" in shown(run)
+
+
+def test_a_failure_is_told_by_its_error_alone():
+    assert not any("reason" in text for text in shown(traced(status="FAILED", reason="declined")))
+
+
+def test_batches_are_told_as_such():
+    several = traced(batch_id="01BATCH", event_ids=[EVENT_ID, "01OTHER"])
+    assert "  event     order/paid, 2 in batch 01BATCH" in shown(several)
+    assert f"  event     order/paid, 1 in batch 01BATCH  {EVENT_ID}" in shown(traced(batch_id="01BATCH"))
+
+
 def test_changes_as_a_log():
     begin = NOW - 60_000
     assert at(0) == BEGIN
