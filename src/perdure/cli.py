@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import sys
 from pathlib import Path
@@ -17,8 +18,22 @@ _COMMAS = "May be given several times, or with commas."
 _PORT = click.IntRange(0, 65535)
 
 
-_TERMINAL = ("send", "invoke", "runs", "run", "why", "cancel", "rerun", "functions")
-"""Commands of `perdure.terminal`, loaded when one of them is asked for: the server needs none."""
+_TERMINAL = {
+    "send": "commands",
+    "invoke": "commands",
+    "runs": "commands",
+    "run": "commands",
+    "why": "why",
+    "cancel": "bulk",
+    "rerun": "commands",
+    "replay": "bulk",
+    "jobs": "bulk",
+    "functions": "commands",
+    "pause": "operating",
+    "resume": "operating",
+    "limits": "operating",
+}
+"""Commands of `perdure.terminal` and where they are, loaded when one of them is asked for: the server needs none."""
 
 
 class _Commands(click.Group):
@@ -28,9 +43,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _TERMINAL:
             return super().get_command(ctx, cmd_name)
-        from perdure.terminal import commands
-
-        command: click.Command = getattr(commands, cmd_name)
+        module = importlib.import_module(f"perdure.terminal.{_TERMINAL[cmd_name]}")
+        command: click.Command = getattr(module, cmd_name)
         return command
 
 

@@ -162,6 +162,24 @@ class Client:
         except NotThere:
             return None
 
+    def clock(self, move: dict[str, str] | None = None) -> msgspec.Raw:
+        """Where the server's clock stands, as the server says it, and what came of a `move` if one is wanted."""
+        body = None if move is None else msgspec.json.encode(move)
+        answer = self._http.request("GET" if body is None else "POST", "/dev/clock", body)
+        if answer.status == 404:
+            raise Refused("This server does not tell of its clock.")
+        if answer.status != 200:
+            raise Refused(f"The server refused this: {answer.error()}")
+        return msgspec.Raw(answer.body)
+
+    def ask(self, method: str, path: str, body: bytes | None = None) -> msgspec.Raw:
+        """The data of any request to `/v1`. Raises `Refused`, with the server's own words, for what it refuses."""
+        answer = self._http.request(method, path, body)
+        if answer.status != 200:
+            raise Refused(f"The server refused this: {answer.error()}")
+        wrapped: _Wrapped = self._decode(answer.body, _Wrapped)
+        return wrapped.data
+
     def read(self, data: msgspec.Raw, kind: type[T]) -> T:
         """Data of the server's as a record. Raises a `TerminalError` if it is something else."""
         found: T = self._decode(data, kind)

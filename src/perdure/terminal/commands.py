@@ -1,4 +1,4 @@
-"""The commands that talk to a running server: send, invoke, runs, run, why, cancel, rerun, functions.
+"""The commands that talk to a running server: send, invoke, runs, run, why, cancel, rerun, functions, clock.
 
 Exit codes: 0, 1 for an error, 2 for a wrong command line, and 3 from the commands that wait for the end of a
 run if it did not complete.
@@ -23,6 +23,7 @@ from perdure.terminal.arguments import (
     user_option,
 )
 from perdure.terminal.client import Client
+from perdure.terminal.clock import clock
 from perdure.terminal.failures import NotThere, TerminalError
 from perdure.terminal.records import COMPLETED, ENDED, TracedRun
 from perdure.terminal.rendering import apps_list, runs_table, sign
@@ -30,7 +31,7 @@ from perdure.terminal.text import Line, Piece, clean, line
 from perdure.terminal.trace import Tree
 from perdure.terminal.why import Why, why
 
-__all__ = ["cancel", "functions", "invoke", "rerun", "run", "runs", "send", "why"]
+__all__ = ["cancel", "clock", "functions", "invoke", "rerun", "run", "runs", "send", "why"]
 
 NO_DATA = msgspec.Raw(b"{}")
 STATUSES = ("queued", "running", "completed", "failed", "cancelled", "skipped")
