@@ -134,8 +134,8 @@ class Decider:
             read = {} if command.state is None else {command.ref: command.state}
             if self._state.key(command.ref, read) == command.state:
                 return True
-            self._loads.release(command)
             command.ready = False
+        self._loads.release(command)
         self._loads.prepare_rule(command)
         return False
 

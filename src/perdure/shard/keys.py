@@ -56,6 +56,11 @@ class Recent:
         changed = self._changed.get(ref)
         return found.get(ref) if changed is None else changed[0]
 
+    def batch_of(self, ref: KeyRef) -> int:
+        """Number of the batch that changed a key last; 0 if every read sees that."""
+        changed = self._changed.get(ref)
+        return 0 if changed is None else changed[1]
+
     def forget(self, oldest_snapshot: int) -> None:
         """Forget what every read from now on will see."""
         for ref, (_, batch) in list(self._changed.items()):

@@ -191,8 +191,7 @@ class Loads:
             signals, self._signals = self._signals, []
             self._start(self._load_signals(signals), [command for command, _ in signals])
         if self._rules:
-            rules, self._rules = self._rules, []
-            self._start(self._load_rules(rules), rules)
+            self._flush_rules()
         if self._reruns:
             reruns, self._reruns = self._reruns, []
             self._start(self._load_reruns(reruns), [command for command, _ in reruns])
@@ -200,6 +199,14 @@ class Loads:
         if wanted:
             self._under_way.update(wanted)
             self._start(self._load_runs(list(dict.fromkeys(wanted))))
+
+    def _flush_rules(self) -> None:
+        """Read for rules. Events that are held back must be on disk: until then their rule waits."""
+        memory = self._state.memory
+        rules = [command for command in self._rules if memory.keys.batch_of(command.ref) <= memory.committed]
+        if rules:
+            self._rules = [command for command in self._rules if command not in rules]
+            self._start(self._load_rules(rules), rules)
 
     def release(self, command: Command) -> None:
         """The command has been decided: what was kept in memory for it may leave."""
@@ -382,7 +389,8 @@ class Loads:
             command.found = {ref: found[ref] for ref in refs if ref in found}
             for run_id in holders(self._newest(command.found, refs)):
                 self._pin(command, run_id)
-            command.ready = True
+            # What was added meanwhile may have come too late for the read: then it is read again.
+            command.ready = memory.keys.batch_of(command.ref) <= memory.snapshot(read)
         await self._load_missing([run_id for c in commands for run_id in self._pins.get(id(c), ())])
         self._hold(read, commands)
         self._give_back(list(commands))

@@ -333,6 +333,7 @@ class Shard:
             except Exception:
                 log.exception("an effect of a batch has failed; the others go on")
         state.forget(batch.runs.values())
+        self._loads.flush()
 
     # Calls
 
