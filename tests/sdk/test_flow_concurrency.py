@@ -81,6 +81,20 @@ def test_two_limits_hold_at_once(app: App) -> None:
     assert most_at_once(work) == 2, "two go at once, not fewer and not more"
 
 
+@on_both
+@side_by_side
+def test_keys_take_turns_whatever_is_queued_before_them(app: App) -> None:
+    key = new_key()
+    send(app, "in-turns", key, *({"user": "a", "seconds": 0.05} for _ in range(20)))
+    send(app, "in-turns", key, *({"user": user, "seconds": 0.05} for user in "bbcc"))
+    users = [span.user for span in worked(app, key, 24)]
+    after = users[users.index("b") :]
+    assert users.index("b") < 12, "most of the first key were still to come"
+    assert sorted(after[:4]).count("a") <= 2, after
+    assert set(after[:6]) == {"a", "b", "c"}, after
+    assert after[:7].count("b") == after[:7].count("c") == 2, after
+
+
 @pytest.mark.node
 def test_account_scope_is_shared_by_apps_in_both_languages(apps: Callable[[str], App]) -> None:
     key = new_key()

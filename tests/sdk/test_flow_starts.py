@@ -134,6 +134,44 @@ def test_rate_limit_has_places_for_each_key_and_none_for_false_or_missing(app: A
 
 @on_both
 @side_by_side
+def test_rate_limit_counts_null_as_a_value(app: App) -> None:
+    key = new_key()
+    # The empty bucket is one for all events of the function, so other tests leave it alone.
+    events = send(app, "rate-two", key, *({"n": n, "user": None} for n in range(3)))
+    worked(app, key, 2)
+    time.sleep(0.4)
+    assert [len(app.server.runs(event)) for event in events] == [1, 1, 0]
+
+
+@on_both
+@side_by_side
+def test_event_that_is_sent_twice_takes_one_place(app: App) -> None:
+    key = new_key()
+    one = {"name": f"{app.app_id}/rate-two", "id": new_key(), "data": {"key": key, "user": key, "n": 0}}
+    first, again = app.server.send(one, one)
+    second, third = send(app, "rate-two", key, {"user": key, "n": 1}, {"user": key, "n": 2})
+    worked(app, key, 2)
+    time.sleep(0.4)
+    assert [len(app.server.runs(event)) for event in (first, again, second, third)] == [1, 0, 1, 0]
+
+
+@on_both
+@side_by_side
+def test_run_that_a_person_runs_again_passes_the_rate_limit(app: App) -> None:
+    key = new_key()
+    [event] = send(app, "rate-users", key, {"user": key, "n": 0})
+    [run] = runs_of(app, [event], "rate-users")
+    query = "mutation ($run: ULID!) { rerun(runID: $run) }"
+    answer = app.server.http.post("/v0/gql", json={"query": query, "variables": {"run": run["run_id"]}})
+    assert app.server.ended(answer.json()["data"]["rerun"])["status"] == "Completed"
+    [dropped] = send(app, "rate-users", key, {"user": key, "n": 1})
+    time.sleep(0.4)
+    assert app.server.runs(dropped) == []
+    assert [span.n for span in spans(app.log(key))] == [0, 0]
+
+
+@on_both
+@side_by_side
 def test_event_that_was_dropped_may_pass_when_it_is_sent_again(app: App) -> None:
     key = new_key()
     name = f"{app.app_id}/rate-again"

@@ -107,6 +107,7 @@ class FlowFunctions:
         self.define("one-whole", self.whole, concurrency=[limit(1)])
         self.define("per-user", self.whole, concurrency=[limit(1, key=user)])
         self.define("two-limits", self.whole, concurrency=[limit(2), limit(1, key=user)])
+        self.define("in-turns", self.whole, concurrency=[limit(1), limit(1, key=user)])
         self.define("shared", self.whole, concurrency=[limit(1, scope="account", key='"one for all"')])
         for fn_id in ("env-first", "env-second"):
             self.define(fn_id, self.whole, concurrency=[limit(1, scope="env", key=user)])
@@ -131,6 +132,7 @@ class FlowFunctions:
         self.define("ten", self.quick, rate_limit=rule(10, 3))
         self.define("any-window", self.quick, rate_limit=rule(2, 2))
         self.define("rate-users", self.quick, rate_limit=rule(1, 60, key=chosen))
+        self.define("rate-two", self.quick, rate_limit=rule(2, 60, key="event.data.user"))
         self.define("rate-again", self.quick, rate_limit=rule(1, 1))
         self.define("idempotent", self.quick, idempotency="event.data.cart")
 

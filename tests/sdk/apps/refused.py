@@ -13,12 +13,11 @@ import inngest
 
 EVENT = inngest.TriggerEvent(event="refused/event")
 HOUR = timedelta(hours=1)
-NONE = timedelta(0)
 BROKEN = "event.data.shop id"
 
 
-def _batch(size: int = 10, period: timedelta = HOUR, **more: Any) -> inngest.Batch:
-    return inngest.Batch(max_size=size, timeout=period, **more)
+def _batch(size: int = 10, **more: Any) -> inngest.Batch:
+    return inngest.Batch(max_size=size, timeout=HOUR, **more)
 
 
 CASES: dict[str, dict[str, Any]] = {
@@ -29,22 +28,17 @@ CASES: dict[str, dict[str, Any]] = {
     "concurrency-key": {
         "concurrency": [inngest.Concurrency(limit=9), inngest.Concurrency(limit=1, key=BROKEN)]
     },
-    "throttle-period": {"throttle": inngest.Throttle(limit=1, period=NONE)},
     "throttle-limit": {"throttle": inngest.Throttle(limit=-1, period=HOUR)},
     "throttle-burst": {"throttle": inngest.Throttle(limit=1, period=HOUR, burst=-1)},
     "throttle-key": {"throttle": inngest.Throttle(limit=1, period=HOUR, key=BROKEN)},
     "rate-limit-zero": {"rate_limit": inngest.RateLimit(limit=0, period=HOUR)},
-    "rate-limit-short": {"rate_limit": inngest.RateLimit(limit=1, period=NONE)},
     "rate-limit-long": {"rate_limit": inngest.RateLimit(limit=1, period=timedelta(hours=24, seconds=1))},
     "rate-limit-key": {"rate_limit": inngest.RateLimit(limit=1, period=HOUR, key=BROKEN)},
     "idempotency": {"idempotency": BROKEN},
-    "debounce-short": {"debounce": inngest.Debounce(period=NONE)},
     "debounce-long": {"debounce": inngest.Debounce(period=timedelta(days=7, seconds=1))},
-    "debounce-timeout": {"debounce": inngest.Debounce(period=HOUR, timeout=NONE)},
     "debounce-key": {"debounce": inngest.Debounce(period=HOUR, key=BROKEN)},
     "priority": {"priority": inngest.Priority(run="event.data.vip ?")},
     "batch-size": {"batch_events": _batch(1)},
-    "batch-timeout": {"batch_events": _batch(period=NONE)},
     "batch-key": {"batch_events": _batch(key=BROKEN)},
     "batch-if": {"batch_events": _batch(if_exp="event.data.bulk ==")},
     "batch-with-cancel": {"batch_events": _batch(), "cancel": [inngest.Cancel(event="refused/stop")]},

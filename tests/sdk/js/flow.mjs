@@ -53,6 +53,7 @@ export const flowFunctions = ({ app, define, sdk }) => [
   define("one-whole", { concurrency: 1 }, whole),
   define("per-user", { concurrency: { limit: 1, key: user } }, whole),
   define("two-limits", { concurrency: [{ limit: 2 }, { limit: 1, key: user }] }, whole),
+  define("in-turns", { concurrency: [{ limit: 1 }, { limit: 1, key: user }] }, whole),
   define("shared", { concurrency: [{ limit: 1, scope: "account", key: '"one for all"' }] }, whole),
   define("env-first", { concurrency: [{ limit: 1, scope: "env", key: user }] }, whole),
   define("env-second", { concurrency: [{ limit: 1, scope: "env", key: user }] }, whole),
@@ -68,6 +69,7 @@ export const flowFunctions = ({ app, define, sdk }) => [
   define("ten", { rateLimit: { limit: 10, period: "3s" } }, quick),
   define("any-window", { rateLimit: { limit: 2, period: "2s" } }, quick),
   define("rate-users", { rateLimit: { limit: 1, period: "1m", key: "event.data.vip == true ? false : event.data.user" } }, quick),
+  define("rate-two", { rateLimit: { limit: 2, period: "1m", key: user } }, quick),
   define("rate-again", { rateLimit: { limit: 1, period: "1s" } }, quick),
   define("idempotent", { idempotency: "event.data.cart" }, quick),
 

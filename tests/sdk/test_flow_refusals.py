@@ -1,0 +1,114 @@
+"""Wrong rules are refused when an app is synced: by name, with what is allowed, and the position in an expression.
+
+The mistakes are those of `apps/refused.py` and `js/refused.mjs`. The reason is shown on the app, and
+answered to its SDK.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.sdk.driver import App
+
+AFTER_SHOP = "line 1, column 17"
+PERIOD = "between 1s and 1d"
+
+REASONS: dict[str, list[str]] = {
+    "concurrency-negative": ["concurrency", "is -1", "0 or more"],
+    "concurrency-huge": ["concurrency", "2147483648", "2147483647"],
+    "concurrency-three": ["concurrency is 3", "at most 2"],
+    "concurrency-scope-without-key": ["concurrency", "key", "account"],
+    "concurrency-scope": ["concurrency", "scope", "galaxy", "fn", "env", "account"],
+    "concurrency-key": ["concurrency[1].key", AFTER_SHOP],
+    "throttle-period": ["throttle.period", "1s"],
+    "throttle-limit": ["throttle.limit is -1", "0 or more"],
+    "throttle-burst": ["throttle.burst is -1", "0 or more"],
+    "throttle-key": ["throttle.key", AFTER_SHOP],
+    "rate-limit-zero": ["rateLimit.limit is 0", "1 or more"],
+    "rate-limit-short": ["rateLimit.period", PERIOD],
+    "rate-limit-long": ["rateLimit.period", PERIOD],
+    "rate-limit-key": ["rateLimit.key", AFTER_SHOP],
+    "idempotency": ["idempotency", AFTER_SHOP],
+    "debounce-short": ["debounce.period", "between 1s and 1w"],
+    "debounce-long": ["debounce.period", "between 1s and 1w"],
+    "debounce-timeout": ["debounce.timeout", "1s"],
+    "debounce-key": ["debounce.key", AFTER_SHOP],
+    "priority": ["priority.run", "line 1, column 17"],
+    "batch-size": ["batchEvents.maxSize is 1", "2 or more"],
+    "batch-timeout": ["batchEvents.timeout", "1s"],
+    "batch-key": ["batchEvents.key", AFTER_SHOP],
+    "batch-if": ["batchEvents.if", "line 1, column 19"],
+    "batch-with-cancel": ["batchEvents", "cancel", "remove one of the two"],
+    "batch-with-debounce": ["batchEvents", "debounce", "remove one of the two"],
+    "batch-with-singleton": ["batchEvents", "singleton", "remove one of the two"],
+    "batch-with-priority": ["batchEvents", "priority", "remove one of the two"],
+    "singleton-key": ["singleton.key", AFTER_SHOP],
+    "singleton-mode": ["singleton.mode", "queue", "skip", "cancel"],
+    "timeouts-start": ["timeouts.start", "soon"],
+    "timeouts-finish": ["timeouts.finish", "-1s"],
+    "cancel-if": ["cancel[0].if", "line 1, column"],
+    "cancel-six": ["cancel is 6", "at most 5"],
+    "cron": ["triggers[0].cron", "61"],
+    "cron-never": ["triggers[0].cron", "never fires"],
+    "cron-zone": ["triggers[0].cron", "Europe/Atlantis"],
+    "cron-jitter": ["triggers[0].jitter", "10m", "5m"],
+    "cron-twice": ["triggers[1]", "triggers[0]", "jitter"],
+    "trigger-expression": ["triggers[0].expression", "line 1, column"],
+    "two-mistakes": ["rateLimit.limit", "throttle.key", AFTER_SHOP],
+}
+# Mistakes that the Python SDK does not let anybody make.
+JAVASCRIPT_ONLY = {
+    "concurrency-scope",
+    "throttle-period",
+    "rate-limit-short",
+    "debounce-short",
+    "debounce-timeout",
+    "batch-timeout",
+    "singleton-mode",
+    "timeouts-start",
+    "timeouts-finish",
+}
+CASES = [
+    pytest.param(sdk, case, marks=[pytest.mark.node] if sdk == "js" else [], id=f"{sdk}-{case}")
+    for sdk in ("py", "js")
+    for case in REASONS
+    if sdk == "js" or case not in JAVASCRIPT_ONLY
+]
+
+
+def put(flow: App, case: str) -> httpx.Response:
+    url = f"{flow.process.url}/refused/{case}/api/inngest"
+    return httpx.put(url, headers={"X-Inngest-Server-Kind": "dev"}, timeout=10)
+
+
+def shown_app(flow: App, name: str) -> dict[str, Any]:
+    """An app as the server shows it."""
+    answer = flow.server.http.post(
+        "/v0/gql", json={"query": "{ apps { name connected error functions { slug } } }"}
+    )
+    return dict(next(app for app in answer.json()["data"]["apps"] if app["name"] == name))
+
+
+@pytest.mark.parametrize(("sdk", "case"), CASES)
+def test_registration_is_refused_by_name(apps: Callable[[str], App], sdk: str, case: str) -> None:
+    flow = apps(f"flow-{sdk}")
+    answer = put(flow, case)
+    name = f"refused-{sdk}-{case}"
+    # The Python SDK passes the server's answer on, with a status of its own.
+    assert answer.status_code == (200 if sdk == "py" else 400)
+    assert answer.json().get("modified", False) is False
+    reason = shown_app(flow, name)["error"]
+    missing = [word for word in (f"{name}-wrong", *REASONS[case]) if word not in reason]
+    assert not missing, f"{missing} not in: {reason}"
+    assert f"{name}-wrong" not in flow.server.functions()
+
+
+@pytest.mark.parametrize("sdk", ["py", pytest.param("js", marks=pytest.mark.node)])
+def test_sdk_hands_the_reason_to_whoever_syncs(apps: Callable[[str], App], sdk: str) -> None:
+    """The JavaScript SDK passes on, and logs, nothing but the text of `error`."""
+    told = put(apps(f"flow-{sdk}"), "two-mistakes").text
+    assert all(word in told for word in REASONS["two-mistakes"]), told
