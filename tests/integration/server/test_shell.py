@@ -18,6 +18,8 @@ ROUTES = [
     ("GET", "/metrics"),
     ("GET", "/dev"),
     ("POST", "/dev/traces"),
+    ("GET", "/dev/clock"),
+    ("POST", "/dev/clock"),
     ("POST", "/e/key"),
     ("POST", "/invoke/none"),
     ("POST", "/fn/register"),
