@@ -14,6 +14,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from perdure.core.ending import invoked_by
 from perdure.core.flow import debounce
 from perdure.core.flow.admission import (
     NO_KEYS,
@@ -102,7 +103,7 @@ def start_function(
         keys = ask(rules, body, origin, state.now)
     known = _known(state, function.id, keys, found, pause)
     arrival = Arrival(receipt, first.id, first.ts, len(first.body))
-    batch_id = state.new_id() if keys.batch is not None else ""
+    batch_id = state.run_ids.next(state.now) if keys.batch is not None else ""
     ahead = 0 if origin is Origin.RERUN else state.ahead
     decision = admit(rules, keys, known, body, arrival, origin, state.now, batch_id, ahead)
     return _carry_out(state, function, events, decision, how)
@@ -210,7 +211,9 @@ def _keep(state: State, event: TriggerEvent, how: Beginning) -> None:
     """Keep an event in memory until every read of the store can see it."""
     receipt, body = event
     internal = int(how.correlation is not None or how.cron is not None)
-    row = EventRow(receipt, body.internal_id, body.name, body.id, body.ts, state.real_now, internal, body.body)
+    row = EventRow(
+        receipt, body.internal_id, body.name, body.id, body.ts, state.real_now, internal, body.body
+    )
     state.memory.held.put(row, state.batch.number)
 
 
@@ -288,8 +291,11 @@ def fire(state: State, command: FireRule) -> None:
     function = state.functions.by_id.get(ref.owner)
     events = [(row.receipt, _incoming(row)) for row in command.events]
     if function is None or function.archived or not events:
+        gone = plain_error_memo("Error", "the invoked function is not served any more")
+        for row in command.events:
+            _refuse_invoker(state, correlation_of(row), gone)
         return
-    how = Beginning(since=state.next_receipt - 1, correlation=_correlation(command.events[0]))
+    how = Beginning(since=state.next_receipt - 1, correlation=correlation_of(command.events[0]))
     if command.origin is Origin.BATCH:
         how = msgspec.structs.replace(how, batch_id=BatchState.decode(value).id)
     start_function(state, function, events, command.keys, command.found, how, command.origin)
@@ -299,23 +305,9 @@ def _incoming(row: EventRow) -> IncomingEvent:
     return IncomingEvent(row.internal_id, row.name, row.id, True, row.ts, row.body)
 
 
-class _Invocation(msgspec.Struct):
-    correlation_id: str | None = None
-
-
-class _Data(msgspec.Struct):
-    invocation: _Invocation = msgspec.field(default_factory=_Invocation, name="_inngest")
-
-
-class _Invoked(msgspec.Struct):
-    data: _Data = msgspec.field(default_factory=_Data)
-
-
-def _correlation(row: EventRow) -> str | None:
+def correlation_of(row: EventRow) -> str | None:
     """The step that invoked the function, if the event is the server's own and says so."""
-    if not row.internal or b'"correlation_id"' not in row.body:
-        return None
-    return msgspec.json.decode(row.body, type=_Invoked).data.invocation.correlation_id
+    return invoked_by(row.body) if row.internal else None
 
 
 def start_target(

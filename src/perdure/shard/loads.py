@@ -16,7 +16,7 @@ from perdure.core.flow.admission import Keys, Origin
 from perdure.core.flow.admission import ask as ask_rules
 from perdure.core.model import Run
 from perdure.core.operations import SIGNAL_EVENT, SIGNAL_PATH
-from perdure.shard.admitting import holders, key_refs, origin_of, receipts_of
+from perdure.shard.admitting import correlation_of, holders, key_refs, origin_of, receipts_of
 from perdure.shard.commands import (
     CallEnded,
     Command,
@@ -387,7 +387,7 @@ class Loads:
         for command in commands:
             refs = key_refs(command.function_id, command.keys)
             command.found = {ref: found[ref] for ref in refs if ref in found}
-            for run_id in holders(self._newest(command.found, refs)):
+            for run_id in (*holders(self._newest(command.found, refs)), *_invokers(command)):
                 self._pin(command, run_id)
             # What was added meanwhile may have come too late for the read: then it is read again.
             command.ready = memory.keys.batch_of(command.ref) <= memory.snapshot(read)
@@ -548,3 +548,9 @@ class Loads:
             self._state.lines.touched[queue] = None
         else:
             self._state.queues.look(queue, self._state.now)
+
+
+def _invokers(command: FireRule) -> list[str]:
+    """The runs whose steps have invoked the function by events that a rule held back: they may have to be told."""
+    steps = [correlation_of(row) for row in command.events]
+    return [step.partition(".")[0] for step in steps if step is not None]

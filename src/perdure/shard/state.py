@@ -452,7 +452,7 @@ class State:
         self.batch.payload += len(event.body)
         return receipt
 
-    def _emit(self, event: EndEvent, correlation: str | None) -> None:
+    def _emit(self, event: EndEvent) -> None:
         """Store an event of the server's own, and see to it that it is matched, if anything could meet it.
 
         It is stored with an outbox row in the commit that makes it, so that a crash right after it loses
@@ -462,7 +462,7 @@ class State:
         event_id = event.id or internal_id
         made = internal_event(event.name, event.data, internal_id, event_id, self.real_now, meta=event.meta)
         receipt = self.store_event(made, internal=True)
-        if self._interests(event.name, correlation):
+        if self._interests(event.name, event.correlation):
             self.batch.changes.outbox[receipt] = OutboxRow(receipt, "")
             self.follow_ups.append(ContinueEvent(receipt=receipt, event=self.batch.changes.events[-1]))
 
@@ -550,7 +550,7 @@ class State:
         self._note(run, "ended", history.encode(note))
         self.batch.ended.append(outcome.status)
         for event in end_events(run, self.functions.by_id[run.function_id].slug, outcome):
-            self._emit(event, run.correlation)
+            self._emit(event)
 
     def _leave(self, run: Run, flow: RunFlow) -> None:
         """The run gives back what it holds for its life."""
