@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from perdure.reading.port import HistoryRecord
 from perdure.shard.changes import Changes
-from perdure.shard.rows import KeyRef, KeyRow, RunEventRow
-from tests.contract.rows import FUNCTION, changes, event, history, item, run
+from perdure.shard.rows import KeyRef, KeyRow
+from tests.contract.rows import FUNCTION, changes, event, history, item
 from tests.contract.test_reader import Pair, pair
 
 __all__ = ["pair"]
@@ -52,13 +52,3 @@ class TestRemembered:
         assert await pair.reader.remembered(keys, 49) == {keys[0]: b"[1]", keys[1]: b"[2]"}
         assert await pair.reader.remembered(keys, 50) == {keys[0]: b"[1]"}
         assert await pair.reader.remembered([], 0) == {}
-
-
-class TestBatches:
-    async def test_by_a_further_event(self, pair: Pair):
-        batch = changes(run("r-1", (1, 2)), run("r-2", (3,)))
-        further = event(2).internal_id
-        batch.run_events = [RunEventRow(further, "r-1")]
-        await pair.commit(batch)
-        assert [found.id for found in await pair.reader.batches_of_event(further)] == ["r-1"]
-        assert await pair.reader.batches_of_event(event(3).internal_id) == []

@@ -315,9 +315,6 @@ class Reader(Protocol):
     ) -> dict[tuple[str, str, str], bytes]:
         """What rules remember under keys (kind, owner, key: `shard.keys`) that have not expired at that time (ms)."""
 
-    async def batches_of_event(self, internal_id: str, *, limit: int = 1000) -> list[RunRecord]:
-        """Batch runs whose events this one is among, but not the first of."""
-
     async def metadata_size(self, run_id: str) -> int:
         """Bytes of all metadata that was attached to a run."""
 

@@ -100,9 +100,8 @@ async def event_fates(server: Server, event: EventRecord) -> list[Fate]:
     refs += [ref for id, keys in asked.items() for ref in key_refs(id, keys)]
     found = await server.reader.remembered(refs, now)
     runs = await server.reader.runs_of_event(event.internal_id)
-    runs += await server.reader.batches_of_event(event.internal_id)
     by_function: dict[str, list[RunRecord]] = {}
-    for run in {run.id: run for run in runs}.values():
+    for run in runs:
         by_function.setdefault(run.function_id, []).append(run)
     fates = [await _of_runs(server, id, started) for id, started in by_function.items()]
     for id, function in met.items():

@@ -7,7 +7,7 @@ from typing import Any
 
 import apsw
 
-from perdure.reading.port import EventRecord, HistoryRecord, RunRecord
+from perdure.reading.port import EventRecord, HistoryRecord
 
 _HERE = "shard IN (SELECT shard FROM shards)"
 _EVENT = ",".join(EventRecord.__struct_fields__)
@@ -31,12 +31,8 @@ REMEMBERED = (
     f"SELECT value FROM keys WHERE {_HERE} AND kind=?1 AND owner=?2 AND key=?3"
     " AND (expires_at=0 OR expires_at>?4)"
 )
-BATCHES = (
-    f"SELECT {','.join(RunRecord.__struct_fields__)} FROM runs WHERE {_HERE} AND id IN"
-    f" (SELECT run_id FROM run_events WHERE {_HERE} AND event_id=?1 ORDER BY run_id LIMIT ?2) ORDER BY id"
-)
 
-STATEMENTS = (NEWEST_HISTORY, CALLS_AHEAD, OWN_EVENTS, REMEMBERED, BATCHES)
+STATEMENTS = (NEWEST_HISTORY, CALLS_AHEAD, OWN_EVENTS, REMEMBERED)
 
 LOOKED_THROUGH = 10_000
 """So many of the newest events are looked through for those of the server's own."""

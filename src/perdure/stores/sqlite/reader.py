@@ -300,13 +300,6 @@ class SqliteReader:
         """What rules remember under keys."""
         return await self._ask(lambda db: explaining.remembered(db, keys, alive_at))
 
-    async def batches_of_event(self, internal_id: str, *, limit: int = 1000) -> list[RunRecord]:
-        """Batch runs whose events this one is among, but not the first of."""
-        keys = (internal_id, limit)
-        return await self._ask(
-            lambda db: [run_listing.run_record(row) for row in db.execute(explaining.BATCHES, keys)]
-        )
-
     async def metadata_size(self, run_id: str) -> int:
         """Bytes of all metadata that was attached to a run."""
         (size,) = await self._ask(lambda db: [int(row[0]) for row in db.execute(METADATA_SIZE, (run_id,))])
