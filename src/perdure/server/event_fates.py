@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from perdure.core.flow.admission import Keys, Origin, ask
 from perdure.core.flow.batch import BatchState
-from perdure.core.flow.debounce import DebounceState
+from perdure.core.flow.debounce import GRACE_MS, DebounceState
 from perdure.core.flow.rate_limit import RateState
 from perdure.core.functions import Function
 from perdure.core.model import RunStatus
@@ -203,7 +203,8 @@ def _debounced(function: Function, event: EventRecord, state: DebounceState, val
     if rule is None:
         return None
     due, mine = format_time(state.due), state.event.receipt == event.receipt
-    if not mine and not state.first_at <= event.received_at:
+    # An event of the debounce before is at least so much older: that one was over when this one was opened.
+    if not mine and state.first_at - event.received_at >= GRACE_MS:
         return None
     key = _keyed(rule.key, value)
     if mine:
