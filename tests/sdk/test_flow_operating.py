@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.sdk.driver import App, until
+from tests.sdk.bare_app import Answer, Call, Scripted, function_config, register
+from tests.sdk.driver import App, Server, until
 from tests.sdk.flow import (
     EARLY_S,
     most_at_once,
@@ -78,6 +79,20 @@ def test_paused_function_skips_new_runs_if_told_so(app: App) -> None:
 
 @on_both
 @side_by_side
+def test_caller_is_told_that_the_function_it_invokes_is_paused(app: App) -> None:
+    key, function = new_key(), f"/v1/functions/{app.slug('pausable')}"
+    try:
+        post(app, f"{function}/pause", {"mode": "skip"})
+        [event] = send(app, "call", key, {"function": "pausable"})
+        [run] = runs_of(app, [event], "call")
+    finally:
+        post(app, f"{function}/resume")
+    assert run["output"] == {"name": "Error", "message": "invoked function was skipped: FunctionPaused"}
+    assert spans(app.log(key)) == []
+
+
+@on_both
+@side_by_side
 def test_limit_that_is_set_at_run_time_holds_and_survives_a_sync(app: App) -> None:
     key, function = new_key(), f"/v1/functions/{app.slug('adjusted')}"
     shown = post(app, f"{function}/overrides", {"concurrency": 1}, "PUT")
@@ -128,6 +143,27 @@ def test_runs_are_cancelled_in_bulk_by_function_time_and_condition(app: App) -> 
 
 
 @on_both
+@side_by_side
+def test_runs_that_are_held_are_cancelled_in_bulk_and_never_begin(app: App) -> None:
+    key, function = new_key(), f"/v1/functions/{app.slug('bulk')}"
+    try:
+        post(app, f"{function}/pause")
+        held = send(app, "bulk", key, {"n": 0}, {"n": 1})
+        time.sleep(0.3)
+        wanted = {
+            "function_id": app.slug("bulk"),
+            "started_before": now(),
+            "if": f"event.data.key == '{key}'",
+        }
+        post(app, "/v1/cancellations", wanted)
+        assert statuses(runs_of(app, held, "bulk")) == ["Cancelled", "Cancelled"]
+    finally:
+        post(app, f"{function}/resume")
+    time.sleep(0.4)
+    assert spans(app.log(key)) == []
+
+
+@on_both
 def test_schedules_are_registered_as_written(app: App) -> None:
     function = post(app, f"/v1/functions/{app.slug('scheduled')}", method="GET")
     assert function["config"]["triggers"] == [
@@ -162,3 +198,32 @@ def test_schedule_of_every_second_fires_once_a_second_until_its_app_is_archived(
     assert all(tick["at"] % 1 < 0.8 for tick in seen), [tick["at"] % 1 for tick in seen]
     time.sleep(1.5)
     assert len(ticks(ticking)) == len(seen)
+
+
+def test_schedule_that_is_changed_takes_effect_at_the_next_sync(
+    scripted: Callable[..., Scripted], server: Server
+) -> None:
+    def answer(call: Call) -> Answer:
+        return Answer(200, None)
+
+    every_second, once_a_year = "* * * * * *", "0 0 1 1 *"
+    fn = scripted(answer, triggers=[{"cron": once_a_year}])
+    time.sleep(1.2)
+    assert fn.calls == []
+
+    def sync(*crons: str) -> None:
+        triggers = [{"cron": cron} for cron in crons]
+        config = function_config(fn.app, fn.slug, url=f"{fn.app.origin}/{fn.slug}", triggers=triggers)
+        register(server, fn.app, fn.slug, [config], url=f"{fn.app.origin}/{fn.slug}")
+
+    sync(once_a_year, every_second)
+    until("two ticks", lambda: len(fn.calls) >= 2, 6)
+    sync(once_a_year, every_second)
+    before = len(fn.calls)
+    until("a tick after a sync that changes nothing", lambda: len(fn.calls) > before, 3)
+    sync(once_a_year)
+    time.sleep(0.2)
+    seen = len(fn.calls)
+    time.sleep(1.5)
+    assert len(fn.calls) == seen
+    assert len({int(call.at) for call in fn.calls}) == seen, "once a second, over all syncs"
