@@ -225,7 +225,8 @@ def run_from_rows(stored: StoredRun) -> Run:
         row.flow,
         row.batch_id,
         row.cron,
-        seq=stored.last_n + 1,
+        # Waits that cancel have numbers of their own, and no item.
+        seq=max([stored.last_n, *(wait.n for wait in stored.waits)]) + 1,
     )
     for step in stored.steps:
         size = len(step.memo)
