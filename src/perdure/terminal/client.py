@@ -237,6 +237,8 @@ class Client:
             known = self._outputs.get(str(span.output_id))
             if known is not None:
                 span.output = msgspec.Raw(known.data.encode()) if known.data is not None else NULL
+                edited = known.input if span.step_id else None
+                span.input = msgspec.Raw(edited.encode()) if edited is not None else NULL
                 span.error = known.error
 
     def cancel(self, run_id: str) -> str:
@@ -249,24 +251,35 @@ class Client:
             raise Refused(f"The server did not cancel it: {answer.error()}")
         return self.state(run_id)[0].status.upper()
 
-    def rerun(self, run_id: str) -> str:
-        """Run a run again from its events; the new run's id."""
+    def rerun(self, run_id: str, step: str | None = None, arguments: str | None = None) -> str:
+        """Run a run again from its events; the new run's id.
+
+        From a `step` if one is named, which runs with other `arguments` (a JSON list) if they are given.
+        """
         state, _ = self.state(run_id)
-        return self._graphql(queries.RERUN, "rerun", str, id=state.run_id)
+        start = None if step is None else {"stepID": step, "input": arguments}
+        return self._graphql(queries.RERUN, "rerun", str, **{"id": state.run_id, "from": start})
 
     # Apps and functions
 
     def apps(self) -> list[App]:
         """The apps with their functions, by name."""
         self.now()  # asks for the key
-        return sorted(self._graphql(queries.APPS, "apps", list[App]), key=lambda app: (app.name, app.id))
+        return sorted(self._apps(), key=lambda app: (app.name, app.id))
+
+    def _apps(self) -> list[App]:
+        apps = self._graphql(queries.APPS, "apps", list[App])
+        for function in (each for app in apps for each in app.functions):
+            text: str | None = self._decode(function.overrides, str | None)
+            function.overrides = NULL if text is None else msgspec.Raw(text.encode())
+        return apps
 
     def function(self, named: str) -> Function:
         """The function of a slug, an id or a name, or of a slug without the app's name before it.
 
         Raises `NotThere`, with what comes near, for one that is unknown or not the only one.
         """
-        apps = self._graphql(queries.APPS, "apps", list[App])
+        apps = self._apps()
         functions = [(app, function) for app in apps for function in app.functions]
         for _, function in functions:
             if named in (function.slug, function.id):

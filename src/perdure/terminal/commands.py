@@ -1,4 +1,4 @@
-"""The commands that talk to a running server: send, invoke, runs, run, why, cancel, rerun, functions, clock.
+"""The commands that talk to a running server: send, invoke, runs, run, rerun, functions.
 
 Exit codes: 0, 1 for an error, 2 for a wrong command line, and 3 from the commands that wait for the end of a
 run if it did not complete.
@@ -23,15 +23,12 @@ from perdure.terminal.arguments import (
     user_option,
 )
 from perdure.terminal.client import Client
-from perdure.terminal.clock import clock
 from perdure.terminal.failures import NotThere, TerminalError
 from perdure.terminal.records import COMPLETED, ENDED, TracedRun
 from perdure.terminal.rendering import apps_list, runs_table, sign
 from perdure.terminal.text import Line, Piece, clean, line
 from perdure.terminal.trace import Tree
-from perdure.terminal.why import Why, why
-
-__all__ = ["cancel", "clock", "functions", "invoke", "rerun", "run", "runs", "send", "why"]
+from perdure.terminal.why import Why
 
 NO_DATA = msgspec.Raw(b"{}")
 STATUSES = ("queued", "running", "completed", "failed", "cancelled", "skipped")
@@ -236,47 +233,27 @@ def _exit_by(ended: TracedRun) -> None:
 
 
 @click.command()
-@click.argument("run_ids", metavar="ID...", nargs=-1, required=True)
-@server_options
-@printing.explained
-def cancel(run_ids: tuple[str, ...], url: str, signing_key: str | None, as_json: bool) -> None:
-    """Cancel runs. One that has ended otherwise stays as it is, and makes the exit code 1."""
-    client = make_client(url, signing_key)
-    outcomes: list[dict[str, str | None]] = []
-    for run_id in run_ids:
-        try:
-            outcomes.append({"id": run_id, "status": client.cancel(run_id), "error": None})
-        except TerminalError as error:
-            if len(run_ids) == 1:
-                raise
-            outcomes.append({"id": run_id, "status": None, "error": str(error)})
-    if as_json:
-        printing.show_json(outcomes)
-    for outcome in outcomes:
-        status = outcome["status"]
-        if status is None:
-            printing.complain(str(outcome["error"]))
-        elif status != "CANCELLED":
-            printing.complain(
-                f"Run {outcome['id']} could not be cancelled: it has {_ended_as(status)} already."
-            )
-        elif not as_json:
-            printing.show([line(sign(status), " cancelled  ", str(outcome["id"]))])
-    if any(outcome["status"] != "CANCELLED" for outcome in outcomes):
-        sys.exit(printing.ERROR)
-
-
-def _ended_as(status: str) -> str:
-    return {"COMPLETED": "completed", "FAILED": "failed"}.get(status, f"been {status.lower()}")
-
-
-@click.command()
 @click.argument("run_id", metavar="ID")
+@click.option("--from-step", metavar="STEP", help="Begin at this step, named by its id or its name.")
+@click.option("--input", "arguments", metavar="JSON", help="Other arguments for that step, as a JSON list.")
 @server_options
 @printing.explained
-def rerun(run_id: str, url: str, signing_key: str | None, as_json: bool) -> None:
-    """Run a run again from its events, as a new run."""
-    new = make_client(url, signing_key).rerun(run_id)
+def rerun(
+    run_id: str,
+    from_step: str | None,
+    arguments: str | None,
+    url: str,
+    signing_key: str | None,
+    as_json: bool,
+) -> None:
+    """Run a run again from its events, as a new run.
+
+    With --from-step the steps that finished before that one are copied with their results; it and all after it run
+    again. --input gives it other arguments than the code does.
+    """
+    if arguments is not None and from_step is None:
+        raise click.UsageError("--input needs --from-step: it is the input of that step.")
+    new = make_client(url, signing_key).rerun(run_id, from_step, arguments)
     if as_json:
         printing.show_json({"run_id": new, "original_run_id": run_id.upper()})
     else:

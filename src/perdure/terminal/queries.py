@@ -5,13 +5,14 @@ from __future__ import annotations
 _RUN = """fragment R on FunctionRunV2 {
   id status event_name: eventName event_ids: triggerIDs cron: cronSchedule
   queued_at: queuedAt started_at: startedAt ended_at: endedAt original_run_id: originalRunID
+  from_step: fromStep { id: stepID name input }
   function { id slug name }
 }"""
 
 _SPAN = """fragment S on RunTraceSpan {
   name status op: stepOp step_id: stepID attempt: attempts
   queued_at: queuedAt scheduled_at: scheduledAt started_at: startedAt ended_at: endedAt
-  duration_ms: duration output_id: outputID
+  duration_ms: duration output_id: outputID copied_from: copiedFrom
   http: response { status: statusCode }
   info: stepInfo {
     kind: __typename
@@ -53,11 +54,11 @@ TRACE = (
 APPS = """query Apps {
   apps {
     id name url sdk_language: sdkLanguage sdk_version: sdkVersion error
-    functions { id slug name paused triggers { type value condition } }
+    functions { id slug name paused overrides triggers { type value condition } }
   }
 }"""
 
-RERUN = "mutation Rerun($id: ULID!) { rerun(runID: $id) }"
+RERUN = "mutation Rerun($id: ULID!, $from: RerunFromStepInput) { rerun(runID: $id, fromStep: $from) }"
 
 OUTPUTS_AT_ONCE = 20
 """The server answers so many questions in one query."""

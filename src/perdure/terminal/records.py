@@ -51,8 +51,19 @@ class HttpAnswer(msgspec.Struct):
     status: int
 
 
+class FromStep(msgspec.Struct):
+    """The step that a rerun began at; `input` is JSON text if it was edited."""
+
+    id: str
+    name: str
+    input: str | None = None
+
+
 class Span(msgspec.Struct, kw_only=True):
-    """One line of a trace. `attempt` counts from 0; `op` is None for what is no step."""
+    """One line of a trace. `attempt` counts from 0; `op` is None for what is no step.
+
+    `copied_from` is the run that the step was copied from. `input` is there for a step whose input was edited.
+    """
 
     name: str
     status: str
@@ -66,6 +77,8 @@ class Span(msgspec.Struct, kw_only=True):
     duration_ms: int | None = None
     http: HttpAnswer | None = None
     info: StepInfo | None = None
+    copied_from: str | None = None
+    input: msgspec.Raw = NULL
     skipped_for: str | None = None
     output_id: str | msgspec.UnsetType | None = msgspec.UNSET
     output: msgspec.Raw = NULL
@@ -86,6 +99,7 @@ class Run(msgspec.Struct, kw_only=True):
     started_at: str | None = None
     ended_at: str | None = None
     original_run_id: str | None = None
+    from_step: FromStep | None = None
 
     @property
     def ended(self) -> bool:
@@ -113,13 +127,17 @@ class Trigger(msgspec.Struct):
 
 
 class Function(msgspec.Struct):
-    """A function that an app has registered. `paused` is what happens to its new runs: `hold` or `skip`."""
+    """A function that an app has registered. `paused` is what happens to its new runs: `hold` or `skip`.
+
+    `overrides` (an object, or null) are the parts of its configuration that a person has set in place of the code's.
+    """
 
     id: str
     slug: str
     name: str
     triggers: list[Trigger] | None
     paused: str | None = None
+    overrides: msgspec.Raw = NULL
 
 
 class App(msgspec.Struct):

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from perdure.protocol.durations import parse_time
 from perdure.terminal.records import App, Function, Run, Trigger
 from perdure.terminal.text import Line, Piece, Tone, age, clean, cut, duration, fitted, line, table
@@ -109,6 +111,9 @@ def _app(app: App, width: int) -> list[Line]:
 def _triggers(function: Function) -> str:
     texts = [_trigger(trigger) for trigger in function.triggers or []]
     told = ", ".join(texts) if texts else "invoked only"
+    given = msgspec.json.decode(function.overrides, type=dict[str, msgspec.Raw] | None)
+    if given:
+        told = f"{', '.join(map(clean, given))} set by hand; {told}"
     return f"{_PAUSED.get(function.paused, function.paused)}; {told}" if function.paused else told
 
 

@@ -13,6 +13,17 @@ from tests.sdk.bare_app import Scripted
 from tests.sdk.driver import Process, Server, free_port
 
 Make = Callable[..., Scripted]
+SLOW_PAGES = """
+import asyncio
+from perdure.server import jobs
+jobs.PAGE = 2
+step = jobs.JobDriver._step
+async def slowly(self, job):
+    await asyncio.sleep(0.05)
+    return await step(self, job)
+jobs.JobDriver._step = slowly
+"""
+"""Pages so small and far apart that something can happen in between."""
 
 
 @pytest.fixture(scope="module")

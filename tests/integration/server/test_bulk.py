@@ -13,24 +13,13 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.integration.server.conftest import Make, start_with
+from tests.integration.server.conftest import SLOW_PAGES, Make, start_with
 from tests.sdk.bare_app import Answer, BareApp, Call, Scripted, function_config, op, ops, register
 from tests.sdk.driver import Server, until
 
 HOUR_MS = 3_600_000
 UNKNOWN = "01HZZZZZZZZZZZZZZZZZZZZZZZ"
 NAP = ops(op("Sleep", "nap", name="1h"))
-SLOW_PAGES = """
-import asyncio
-from perdure.server import jobs
-jobs.PAGE = 2
-step = jobs.JobDriver._step
-async def slowly(self, job):
-    await asyncio.sleep(0.05)
-    return await step(self, job)
-jobs.JobDriver._step = slowly
-"""
-"""Pages so small and far apart that something can happen in between."""
 
 
 def now_text(offset_ms: int = 0) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from perdure.terminal.records import App, Function, Trigger
@@ -66,6 +67,13 @@ def test_apps_with_their_functions():
         "  ✗ its last sync failed: cannot be reached",
         "  no functions",
     ]
+
+
+def test_limits_that_a_person_has_set_are_named():
+    given = msgspec.Raw(b'{"concurrency":3,"throttle":null}')
+    pay = Function("1", "shop-pay", "Pay", [Trigger("EVENT", "order/paid")], "hold", given)
+    told = plain(apps_list([app("shop", pay)], None)[1])
+    assert told == "  shop-pay  paused, new runs wait; concurrency, throttle set by hand; order/paid"
 
 
 @pytest.mark.parametrize(
