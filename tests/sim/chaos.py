@@ -46,6 +46,7 @@ class Chaos:
                 world.server.take_over()
             elif fault == "clock":
                 world.clock.offset += self._random.choice(CLOCK_JUMPS_MS)
+                world.checks.commits.flow.jumped(world.clock.now())
             elif fault == "stop":
                 await world.server.stop()
             elif fault == "resync":

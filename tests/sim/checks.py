@@ -7,7 +7,9 @@ They look at the rows of the store and at what leaves the server, never into its
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,7 +24,7 @@ from tests.sim.trace import Trace
 if TYPE_CHECKING:
     from tests.sim.server import Process
 
-ENDED = ("COMPLETED", "FAILED", "CANCELLED")
+ENDED = ("COMPLETED", "FAILED", "CANCELLED", "SKIPPED")
 LATE_MS = 60 * 60 * 1000
 """No call leaves later than this once the faults have stopped: a gate with one place is the longest wait."""
 
@@ -58,6 +60,14 @@ class Checks:
             self.trace.note(f"FAILED {checker}: {text}", run)
             self.on_failure()
 
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """What a checker itself does wrong must not look like a fault of the disk."""
+        try:
+            yield
+        except Exception:
+            self.fail("checker", traceback.format_exc())
+
     def claimed(self, epoch: int) -> None:
         """Somebody has become the owner."""
         if epoch <= self.epoch:
@@ -85,13 +95,13 @@ class Calls:
         self._told: dict[tuple[str, int, int], int] = {}
         self.calm_since: int | None = None
         """Wall clock when the faults stopped, in histories whose clock nobody sets."""
-        self.live: dict[tuple[str, int], tuple[int, int, bool]] = {}
-        """Process, generation and whether it goes to the app, of the newest call of each item under way."""
+        self.live: dict[tuple[str, int], tuple[int, int, str]] = {}
+        """Process, generation and the app that is called (or ""), of the newest call of each item under way."""
 
     def leaving(self, tables: Tables, process: int, key: tuple[str, int, int], call: Call) -> None:
         """A call leaves the server."""
         run_id, n, generation = key
-        fail, to_app = self._checks.fail, call.url.startswith("http://app.")
+        fail, to_app = self._checks.fail, app_at(call.url)
         self._checks.trace.note(f"call: {n}/{generation} of process {process} to {call.url}", run_id)
         row = tables.items.get(run_id, {}).get(n)
         if row is None or not row.in_flight or row.generation != generation:
@@ -114,10 +124,23 @@ class Calls:
             fail("bounds", f"{under_way} calls are under way, {limit} are allowed", run_id)
         if to_app and row is not None:
             self._check_body(tables, run_id, row.attempt, call)
-        if row is not None and self.calm_since is not None:
+            self._checks.commits.flow.leaving(tables, run_id, self._under_way(tables, process))
+        if row is not None and self.calm_since is not None and not row.part.startswith("line:"):
             late = self._checks.now() - max(row.due, self.calm_since)
             if late > LATE_MS:
                 fail("progress", f"item {n} is called {late // 1000} s late", run_id)
+
+    def _under_way(self, tables: Tables, process: int) -> list[str]:
+        """The runs that a process calls apps for, once for each call; those that have ended count no more."""
+        return [
+            run_id
+            for (run_id, n), (owner, generation, app) in self.live.items()
+            if owner == process
+            and app
+            and (item := tables.items.get(run_id, {}).get(n)) is not None
+            and item.in_flight
+            and item.generation == generation
+        ]
 
     def _check_body(self, tables: Tables, run_id: str, attempt: int, call: Call) -> None:
         body = json.loads(call.body)
@@ -143,6 +166,11 @@ class Calls:
     def died(self, process: int) -> None:
         """The calls of a process are nobody's any more."""
         self.live = {item: call for item, call in self.live.items() if call[0] != process}
+
+
+def app_at(url: str) -> str:
+    """The app behind a URL; empty for the rest of the world."""
+    return url.split(".")[1] if url.startswith("http://app.") else ""
 
 
 class Answers:

@@ -7,15 +7,26 @@ import json
 from random import Random
 from typing import TYPE_CHECKING
 
+from perdure.core.cron import check_cron
 from perdure.core.expressions import compile_expression
+from perdure.core.flow.admission import Pause
 from perdure.errors import RequestError
 from perdure.protocol.events import EventReader, internal_event
-from perdure.protocol.ids import Seed, function_uuid, new_ulid
+from perdure.protocol.ids import Seed, new_ulid
 from perdure.protocol.lifecycle import INVOKED, Invocation, invoked_event_data
 from perdure.protocol.registration import Registration, read_registration
-from perdure.shard.commands import CancelRun, ReceiveEvents, RegisterApp, SendSignal
+from perdure.shard.commands import (
+    CancelRun,
+    Command,
+    OverrideConfig,
+    PauseFunction,
+    ReceiveEvents,
+    RegisterApp,
+    SendSignal,
+)
 from tests.sim.commits import ENDED
 from tests.sim.programs import CROWD, SIGNALS, STARTING, WAITED, Program
+from tests.sim.rules import overrides_for, varied
 from tests.sim.server import ConnectionLost, Refused
 
 if TYPE_CHECKING:
@@ -47,7 +58,7 @@ class Clients:
         moments += [burst + random.choice((0.0, 0.0, 0.001, 0.01)) for _ in range(scenario.events // 2)]
         at = 0.0
         if scenario.crowd:
-            self._go(self._gather_crowd())
+            self._go(self._gather_crowd() if not scenario.ruled else self._crowd_out())
         for moment in sorted(moments):
             await asyncio.sleep(moment - at)
             at = moment
@@ -57,7 +68,9 @@ class Clients:
         """Somebody wants something."""
         random = self._random
         kind = random.random()
-        if kind < 0.4:
+        if self._world.scenario.ruled and random.random() < 0.5:
+            self._go(self._manage() if random.random() < 0.15 else self.send(self._events(STARTING)))
+        elif kind < 0.4:
             self._go(self.send(self._events(STARTING)))
         elif kind < 0.7:
             self._go(self.send(self._events(WAITED)))
@@ -81,6 +94,11 @@ class Clients:
         await asyncio.sleep(20)
         await self.send([{"name": WAITED[0], "data": {"k": "crowd", "n": 5}}])
 
+    async def _crowd_out(self) -> None:
+        """One key has many runs that wait for their turn; then another comes with a few."""
+        for count, key in ((self._world.scenario.crowd, "big"), (3, "small"), (5, "big")):
+            await self.send([{"name": CROWD, "data": {"k": key}} for _ in range(count)])
+
     def _go(self, work: object) -> None:
         async def counted() -> None:
             self.busy += 1
@@ -99,7 +117,7 @@ class Clients:
             event["data"] = {"k": random.choice((1, 2, "1", "x")), "n": random.randint(0, 8)}
             if random.random() < 0.3:
                 event["id"] = f"id-{random.randint(0, 3)}"
-            if random.random() < 0.1:
+            if random.random() < (0.3 if self._world.scenario.ruled else 0.1):
                 event["ts"] = self._world.clock.now() + random.choice((-60_000, 2_000, 200_000))
             events.append(event)
         return events
@@ -156,13 +174,30 @@ class Clients:
         world = self._world
         program = self._random.choice(world.programs)
         internal_id = new_ulid(world.clock.now(), self._random.randbytes(10))
-        data = invoked_event_data(b'{"k":2}', Invocation(fn_id=program.slug))
+        data = invoked_event_data(b'{"k":2,"n":2}', Invocation(fn_id=program.slug))
         event = internal_event(INVOKED, data, internal_id, internal_id, world.clock.now())
-        target = self.function_id(program.slug)
-        command = ReceiveEvents(events=[event], received_at=world.clock.now(), internal=True, target=target)
+        command = ReceiveEvents(
+            events=[event], received_at=world.clock.now(), internal=True, target=program.id
+        )
         await self._once(command)
 
-    async def _once(self, command: CancelRun | SendSignal | ReceiveEvents) -> None:
+    async def _manage(self) -> None:
+        """A person pauses or resumes a function, or sets other limits for it."""
+        random = self._random
+        program = random.choice(self._world.programs)
+        if random.random() < 0.5:
+            await self._once(OverrideConfig(slug=program.slug, overrides=overrides_for(program.rules, random)))
+            return
+        await self._once(PauseFunction(slug=program.slug, pause=random.choice((Pause.HOLD, Pause.SKIP))))
+        await asyncio.sleep(random.choice((1, 30)))
+        await self._once(PauseFunction(slug=program.slug, pause=Pause.NO))
+
+    async def resume_all(self) -> None:
+        """No function is paused any more."""
+        for program in self._world.programs:
+            await self._surely(PauseFunction(slug=program.slug, pause=Pause.NO))
+
+    async def _once(self, command: Command) -> None:
         try:
             await self._world.server.submit(command)
         except (Refused, ConnectionLost, RequestError) as error:
@@ -170,57 +205,69 @@ class Clients:
 
     # Registration
 
-    async def register(self, without: frozenset[str] = frozenset()) -> None:
-        """Register the app, without some functions, until it is taken."""
-        registration = self._registration(without)
+    async def register(self, without: frozenset[str] = frozenset(), other_limits: bool = False) -> None:
+        """Register the apps, without some functions, until they are taken."""
+        for app in dict.fromkeys(program.app for program in self._world.programs):
+            await self._surely(RegisterApp(registration=self._registration(app, without, other_limits)))
+
+    async def _surely(self, command: Command) -> None:
         for _ in range(PATIENCE):
-            command = RegisterApp(registration=registration)
             try:
                 await self._world.server.submit(command)
                 return
             except (Refused, ConnectionLost, RequestError) as error:
-                self._world.trace.note(f"client: registration failed: {error!r}")
+                self._world.trace.note(f"client: {type(command).__name__} failed: {error!r}")
                 await asyncio.sleep(0.5)
-        self._world.checks.fail("progress", "the server takes no registration any more")
+        self._world.checks.fail("progress", f"the server takes no {type(command).__name__} any more")
 
     async def resync(self) -> None:
         """The app is deployed anew, and some functions are gone for a while."""
         gone = frozenset(p.slug for p in self._world.programs if self._random.random() < 0.3)
         self._world.trace.note(f"client: registers without {sorted(gone)}")
-        await self.register(gone)
+        await self.register(gone, other_limits=self._random.random() < 0.5)
 
     async def restore(self) -> None:
         """All functions are there again."""
         await self.register()
 
-    def _registration(self, without: frozenset[str]) -> Registration:
-        functions = [_config(p) for p in self._world.programs if p.slug not in without]
+    async def stop_schedules(self) -> None:
+        """The apps are deployed without the functions that start by the clock."""
+        gone = frozenset(p.slug for p in self._world.programs if p.schedules)
+        if gone:
+            await self.register(gone)
+
+    def _registration(self, app: str, without: frozenset[str], other_limits: bool) -> Registration:
+        random = self._random if other_limits else None
+        served = [p for p in self._world.programs if p.app == app]
+        functions = [_config(p, random) for p in served if p.slug not in without]
         body = {
-            "appName": "app",
-            "url": "http://app.sim/api/inngest",
+            "appName": app,
+            "url": _url(app),
             "sdk": "js:v4.24.0",
             "functions": functions,
         }
         return read_registration(
             json.dumps(body).encode(),
             check_expression=lambda text: void(compile_expression(text)),
-            check_cron=lambda _: None,
+            check_cron=check_cron,
         )
-
-    def function_id(self, slug: str) -> str:
-        """The id of a function."""
-        return function_uuid("app", slug)
 
 
 def void(_: object) -> None:
     """Nothing."""
 
 
-def _config(program: Program) -> dict[str, object]:
-    runtime = {"type": "http", "url": f"http://app.sim/api/inngest?fnId={program.slug}&stepId=step"}
-    triggers = [
+def _url(app: str) -> str:
+    return f"http://app.{app}.sim/api/inngest"
+
+
+def _config(program: Program, random: Random | None) -> dict[str, object]:
+    runtime = {"type": "http", "url": f"{_url(program.app)}?fnId={program.slug}&stepId=step"}
+    triggers: list[dict[str, object]] = [
         {"event": event} | ({"expression": condition} if condition else {})
         for event, condition in program.triggers
     ]
     step = {"id": "step", "name": "step", "runtime": runtime, "retries": {"attempts": program.retries}}
-    return {"id": program.slug, "name": program.slug, "triggers": triggers, "steps": {"step": step}}
+    config = {"id": program.slug, "name": program.slug, "steps": {"step": step}}
+    rules = program.rules if random is None else varied(program.rules, random)
+    return config | {"triggers": [*triggers, *program.schedules]} | rules

@@ -7,10 +7,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from perdure.core.settings import Settings
-from perdure.protocol.ids import function_uuid
 from perdure.shard.changes import Changes
 from perdure.shard.keys import TAKEN
 from perdure.shard.rows import EventRow, ItemRow, KeyRef, RunRow, WaitRow
+from tests.sim.flow import Flow
 from tests.sim.memory_store import Tables
 from tests.sim.oracle import Oracle
 from tests.sim.programs import CONDITIONS, Program
@@ -18,16 +18,19 @@ from tests.sim.programs import CONDITIONS, Program
 if TYPE_CHECKING:
     from tests.sim.checks import Checks
 
-APP = "app"
 CLOCK_SET_BACK_MS = 2 * 60 * 60 * 1000
 """A key may have expired when it was looked up, and not any more when the clock was set back."""
+HELD_MS = 1_000
+"""A run that is created so long after its event was held back meanwhile."""
 QUIET = ("inngest/function.failed", "inngest/function.finished")
 INVOKED = "inngest/function.invoked"
-ENDED = ("COMPLETED", "FAILED", "CANCELLED")
+SCHEDULED = "inngest/scheduled.timer"
+ENDED = ("COMPLETED", "FAILED", "CANCELLED", "SKIPPED")
 END_EVENTS = {
     "COMPLETED": ["inngest/function.finished"],
     "FAILED": ["inngest/function.failed", "inngest/function.finished"],
     "CANCELLED": ["inngest/function.cancelled", "inngest/function.finished"],
+    "SKIPPED": [],
 }
 
 
@@ -44,8 +47,9 @@ class Commits:
     def __init__(self, checks: Checks, programs: list[Program], settings: Settings) -> None:
         self._checks = checks
         self._dedupe_ms = settings.dedupe_ms
-        self._programs = {function_uuid(APP, program.slug): program for program in programs}
+        self._programs = {program.id: program for program in programs}
         self.oracle = Oracle(checks, self._programs, settings)
+        self.flow = Flow(checks, self._programs, settings)
         self.number = 0
         self.stored_ids: set[str] = set()
         self.submitted: dict[str, int] = {}
@@ -60,6 +64,7 @@ class Commits:
 
     def before(self, tables: Tables, changes: Changes) -> None:
         """A batch is about to be written."""
+        self.flow.before(tables, changes)
         self._runs = {run_id: tables.runs.get(run_id) for run_id in _touched(changes)}
         self._items = {key: tables.items.get(key[0], {}).get(key[1]) for key in changes.items}
         seen = {(step.run_id, step.step_id) for step in changes.steps}
@@ -88,6 +93,7 @@ class Commits:
         for run_id, names in ends.items():
             self._fail("ends", f"{names} is sent for a run that does not end", run_id)
         self._check_items(changes)
+        self.flow.committed(tables, changes)
         self._check_events(tables, changes)
         self.oracle.committed(tables, changes)
 
@@ -115,9 +121,9 @@ class Commits:
                 self._fail("ends", f"an ended run changes: {before} to {row}, {ends}", run_id)
             return
         if row.status not in ENDED:
-            if not items:
+            if all(item.kind == "deadline" for item in items.values()):
                 self._fail("stuck", "a live run has nothing left to happen", run_id)
-            if not waits.keys() <= items.keys():
+            if not {n for n, wait in waits.items() if wait.kind != "cancel"} <= items.keys():
                 self._fail("stuck", f"waits {sorted(waits)} have no item that times them out", run_id)
             if ends:
                 self._fail("ends", f"{ends} is sent for a live run", run_id)
@@ -136,11 +142,12 @@ class Commits:
         self._checks.trace.note(f"run: {self._programs[row.function_id].slug} for {row.event_id}", row.id)
         event = tables.events[json.loads(row.receipts)[0]]
         program = self._programs[row.function_id]
-        if event.name == INVOKED:
+        if event.name in (INVOKED, SCHEDULED):
             return
         if not _starts(program, event):
             self._fail("events", f"{program.slug} starts by {event.name}, which does not meet it", row.id)
-        if not self._was_live(row.function_id, self._since(event), live=True):
+        since = self._since(event) if row.created_at < event.received_at + HELD_MS else self.number - 1
+        if not self._was_live(row.function_id, since, live=True):
             self._fail("events", f"{program.slug} starts although it is archived", row.id)
         key = (row.function_id, event.id)
         last = self._runs_of.get(key)
@@ -198,7 +205,8 @@ class Commits:
                 self._check_started(tables, event)
             for waits in tables.waits.values():
                 for wait in waits.values():
-                    if wait.since < event.receipt and meets(tables, wait, event):
+                    late = wait.until and self._checks.now() > wait.until
+                    if wait.since < event.receipt and not late and meets(tables, wait, event):
                         self._fail(
                             "waits",
                             f"event {event.receipt} {event.name} was matched and {wait} still waits",
@@ -209,8 +217,11 @@ class Commits:
         for function_id, program in self._programs.items():
             if not _starts(program, event) or self._was_live(function_id, self._since(event), live=False):
                 continue
+            if self.flow.may_be_dropped(function_id):
+                continue
             taken = tables.keys.get(KeyRef(TAKEN, function_id, event.id))
-            if taken is None or taken.value.decode() not in tables.runs:
+            held = taken is not None and not taken.value and self.flow.may_be_held(function_id)
+            if taken is None or (taken.value.decode() not in tables.runs and not held):
                 self._fail(
                     "events",
                     f"event {event.receipt} {event.name} was matched, and {program.slug} did not start",
@@ -244,7 +255,9 @@ def _holds(condition: str | None, event: EventRow) -> bool:
 def _touched(changes: Changes) -> dict[str, None]:
     touched = dict.fromkeys(changes.runs)
     touched.update(dict.fromkeys(step.run_id for step in changes.steps))
-    touched.update(dict.fromkeys(run_id for run_id, _ in (*changes.items, *changes.waits)))
+    touched.update(
+        dict.fromkeys(run_id for run_id, _ in (*changes.items, *changes.waits) if not run_id.startswith("~"))
+    )
     touched.update(dict.fromkeys(entry.run_id for entry in changes.history))
     return touched
 
@@ -253,6 +266,6 @@ def _end_events(changes: Changes) -> dict[str, list[str]]:
     """Names of the events that tell ends, by run."""
     found: dict[str, list[str]] = {}
     for event in changes.events:
-        if event.internal and event.name != INVOKED:
+        if event.internal and event.name not in (INVOKED, SCHEDULED):
             found.setdefault(parsed(event.body)["data"]["run_id"], []).append(event.name)
     return {run_id: sorted(names) for run_id, names in found.items()}

@@ -70,10 +70,12 @@ class Disk(MemoryStore):
         if not self.calm and self._random.random() < self._scenario.commit_fails:
             self._trace.note("disk: a commit fails, nothing is written")
             raise StoreError("input/output error")
-        self._checks.commits.before(self.shard(0), changes)
+        with self._checks.at_work():
+            self._checks.commits.before(self.shard(0), changes)
 
     def _after(self, _shard: int, changes: Changes) -> None:
-        self._checks.commits.committed(self.shard(0), changes, self._epoch)
+        with self._checks.at_work():
+            self._checks.commits.committed(self.shard(0), changes, self._epoch)
         self.dies("after")
         if not self.calm and self._random.random() < self._scenario.commit_fails_after:
             self._trace.note("disk: a commit is written, and reported as failed")

@@ -26,6 +26,10 @@ def _everything_ended(world: World) -> None:
             fail("progress", f"the run has not ended: {items}", row.id)
     if tables.items or tables.waits or tables.outbox:
         fail("progress", f"left over: items {tables.items}, waits {tables.waits}, outbox {tables.outbox}")
+    kept = ("taken", "rate", "throttle", "job", "clock")
+    rows = [row for ref, row in tables.keys.items() if ref.kind not in kept]
+    if rows:
+        fail("progress", f"still remembered: {rows}")
     process = world.server.process
     if process is None or process.dead or not process.shard.available:
         fail("progress", "the server does not run any more")

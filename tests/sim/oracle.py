@@ -55,7 +55,8 @@ class Oracle:
         for entry in changes.history:
             entries.setdefault(entry.run_id, []).append(entry)
         self._note_signals(tables, changes)
-        touched = dict.fromkeys([*changes.runs, *entries, *(run_id for run_id, _ in changes.items)])
+        items = (run_id for run_id, _ in changes.items if not run_id.startswith("~"))
+        touched = dict.fromkeys([*changes.runs, *entries, *items])
         for run_id in touched:
             row = tables.runs[run_id]
             model = self.runs.get(run_id)
@@ -108,8 +109,9 @@ class Oracle:
         if model.ended and entry.kind != "ended":
             raise Modelled(f"{entry.kind} after the end")
         if entry.kind == "queued":
-            event = tables.events[json.loads(tables.runs[model.id].receipts)[0]]
-            model.begin(max(now, event.ts))
+            row = tables.runs[model.id]
+            event = tables.events[json.loads(row.receipts)[0]]
+            model.begin(now if row.batch_id else max(now, event.ts))
         elif entry.kind == "call":
             item = model.find(note["item"], note.get("step", ""))
             if item.row is None or not item.row.in_flight or item.row.generation != note["generation"]:
@@ -169,7 +171,7 @@ class Oracle:
         elif item.kind == "request":
             memo = self._requested(model, item)
         else:
-            memo = self._invoked(tables, model, item, note["event"])
+            memo = self._invoked(tables, model, item)
         model.resume(item, memo, now)
 
     def _matched(self, tables: Tables, model: RunModel, item: Pending, internal_id: str) -> object:
@@ -215,9 +217,15 @@ class Oracle:
             }
         }
 
-    def _invoked(self, tables: Tables, model: RunModel, item: Pending, internal_id: str) -> object:
+    def _invoked(self, tables: Tables, model: RunModel, item: Pending) -> object:
         correlation = f"{model.id}.{item.step_id}"
         children = [row for row in tables.runs.values() if row.correlation == correlation]
+        recorded = json.loads(tables.steps[model.id][item.step_id].memo)
+        if not children or children[0].status == "SKIPPED":
+            reason = "was skipped: " if children else "is rate limited"
+            if f"invoked function {reason}" not in str(recorded.get("error", {}).get("message")):
+                raise Modelled(f"{item} holds {recorded}, and has invoked {children}")
+            return recorded
         if len(children) != 1:
             raise Modelled(f"{item} has invoked {len(children)} runs")
         child = children[0]
@@ -240,8 +248,11 @@ class Oracle:
                 raise Modelled(f"the run ends as {note['status']}, not as {model.outcome[0]}")
             return
         if note["status"] == "CANCELLED":
-            if model.id not in self.cancelled:
-                raise Modelled("the run is cancelled, and nobody asked for it")
+            reason = note.get("reason", "")
+            if model.id not in self.cancelled and not self._checks.commits.flow.cancels(tables, model.id, reason):
+                raise Modelled(f"the run is cancelled, and nobody asked for it ({reason})")
+        elif note["status"] == "SKIPPED":
+            self._checks.commits.flow.skipped(tables, model.id, note)
         elif not self._excused(model, note.get("reason", "")):
             raise Modelled(f"the run ends as {note} for no reason")
         output = tables.runs[model.id].output
@@ -273,9 +284,10 @@ class Oracle:
             if status == "COMPLETED" and json.loads(row.output or b"null") != output:
                 raise Modelled(f"the output is {row.output!r}, it should be {output}")
             return
-        if row.status in ("COMPLETED", "FAILED", "CANCELLED"):
+        if row.status in ("COMPLETED", "FAILED", "CANCELLED", "SKIPPED"):
             raise Modelled(f"the run is {row.status}, but nothing ended it")
-        self._compare_items(tables, model, dict(tables.items.get(run_id, {})))
+        items = tables.items.get(run_id, {})
+        self._compare_items(tables, model, {n: row for n, row in items.items() if row.kind != "deadline"})
 
     def _compare_items(self, tables: Tables, model: RunModel, rows: dict[int, ItemRow]) -> None:
         waits = tables.waits.get(model.id, {})

@@ -7,11 +7,12 @@ the node, and depends on nothing but the attempt; so both the simulated SDK and 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
-from perdure.protocol.ids import hash_step_id
+from perdure.protocol.ids import function_uuid, hash_step_id
+from tests.sim.rules import Fields, draw_rules, draw_schedule
 
 FINISHED = "inngest/function.finished"
 WAITED = ("w/red", "w/blue")
@@ -139,10 +140,28 @@ class Program:
     version: int = 2
     """Request version of its SDK."""
     steps: dict[str, Awaited] = field(default_factory=dict, compare=False)
+    rules: Fields = field(default_factory=dict, compare=False)
+    """Rules of flow control and cancellations, as the app registers them."""
+    schedules: tuple[Fields, ...] = ()
 
     @property
     def attempts(self) -> int:
         return self.retries + 1
+
+    @property
+    def app(self) -> str:
+        """The app that serves it."""
+        return app_of(self.slug)
+
+    @property
+    def id(self) -> str:
+        """The id that the server gives it."""
+        return function_uuid(self.app, self.slug)
+
+
+def app_of(slug: str) -> str:
+    """The app of a function."""
+    return slug.partition("-")[0]
 
 
 def awaited(nodes: Sequence[Node]) -> Iterator[Awaited]:
@@ -163,6 +182,8 @@ class Author:
         self._app = app
         self._steps = 0
         self._signals = True
+        self.ruled = False
+        """Whether functions have rules. Of several events that one run takes in, only one is answered for."""
 
     def programs(self, count: int) -> list[Program]:
         """So many functions that start by events, callees for them, and handlers of ends."""
@@ -186,10 +207,40 @@ class Author:
         handlers.append(self._made("crowd", ((CROWD, None),), crowd, retries=3, checkpoints=False, version=2))
         return callees + mains + handlers
 
-    def _program(self, name: str, triggers: Triggers, callees: tuple[str, ...]) -> Program:
+    def ruled_programs(self, count: int) -> list[Program]:
+        """Functions with rules, of two apps; some start by the clock, and steps invoke two of them."""
+        random, self.ruled = self._random, True
+        callees = [
+            replace(self._program(f"callee-{n}", (), ()), rules=draw_rules(random, called=True)) for n in range(2)
+        ]
+        slugs = tuple(program.slug for program in callees)
+        mains = [self._ruled(n, slugs) for n in range(count + 1)]
+        failed = f"event.data.function_id == '{mains[0].slug}'"
+        handlers = [self._small("on-failure", (("inngest/function.failed", failed),))]
+        crowd = (Step(self._id(), work_ms=random.choice((5, 400))),)
+        made = self._made("crowd", ((CROWD, None),), crowd, retries=3, checkpoints=False, version=2)
+        most = random.choice((1, 2))
+        rules: Fields = {"concurrency": [{"limit": most}, {"limit": most, "key": "event.data.k"}]}
+        handlers.append(replace(made, rules=rules))
+        return callees + mains + handlers
+
+    def _ruled(self, n: int, callees: tuple[str, ...]) -> Program:
+        random = self._random
+        scheduled = random.random() < 0.25
+        triggers: Triggers = ((random.choice(STARTING), None),)
+        program = self._program(f"main-{n}", triggers, callees, most=3, app=random.choice((self._app, "other")))
+        rules = draw_rules(random)
+        if not scheduled:
+            return replace(program, rules=rules)
+        kept = {name: rule for name, rule in rules.items() if name in ("concurrency", "throttle", "timeouts")}
+        if random.random() < 0.3:
+            kept["singleton"] = {"mode": random.choice(("skip", "cancel"))}
+        return replace(program, rules=kept, schedules=(draw_schedule(random, n),), retries=min(program.retries, 1))
+
+    def _program(self, name: str, triggers: Triggers, callees: tuple[str, ...], most: int = 5, app: str = "") -> Program:
         random = self._random
         self._signals = not name.startswith("callee")
-        nodes = tuple(self._node(callees, deep=False) for _ in range(random.randint(0, 5)))
+        nodes = tuple(self._node(callees, deep=False) for _ in range(random.randint(0, most)))
         if random.random() < 0.15:
             nodes += (Flaky(random.choice((1, 99)), final=random.random() < 0.3),)
         return self._made(
@@ -199,13 +250,14 @@ class Author:
             retries=random.choice((0, 1, 2, 3, 3)),
             checkpoints=random.random() < 0.3,
             version=random.choice((2, 2, 2, 1)),
+            app=app,
         )
 
     def _small(self, name: str, triggers: Triggers) -> Program:
         return self._made(name, triggers, (self._step(),), retries=5, checkpoints=False, version=2)
 
-    def _made(self, name: str, triggers: Triggers, nodes: tuple[Node, ...], **rest: object) -> Program:
-        program = Program(f"{self._app}-{name}", triggers, nodes=nodes, **rest)  # type: ignore[arg-type]
+    def _made(self, name: str, triggers: Triggers, nodes: tuple[Node, ...], app: str = "", **rest: object) -> Program:
+        program = Program(f"{app or self._app}-{name}", triggers, nodes=nodes, **rest)  # type: ignore[arg-type]
         program.steps.update({hashed(node): node for node in awaited(nodes)})
         return program
 
@@ -240,7 +292,7 @@ class Author:
             return Invoke(
                 self._id(),
                 random.choice((*callees, *callees, f"{self._app}-missing")),
-                random.choice((None, 30_000, 900_000)),
+                random.choice((*(() if self.ruled else (None,)), 30_000, 900_000)),
                 random.random() < 0.7,
             )
         if kind < 0.80 and self._signals:

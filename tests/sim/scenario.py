@@ -9,7 +9,7 @@ from random import Random
 
 from perdure.core.pacing import Gate
 from perdure.core.settings import Settings
-from perdure.shard import dispatch, inbox, loads, loop, matching, memory, queues, recovery, state
+from perdure.shard import dispatch, inbox, lines, loads, loop, matching, memory, queues, recovery, state
 
 FAULTS = (
     "crash",
@@ -45,6 +45,8 @@ class Limits:
     memo_bytes: int
     wait_ms: int
     runs_at_once: int
+    tickets: int
+    parts: int
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class Scenario:
     call_fails: float = 0.0
     decision_raises: float = 0.0
     chaos_every_s: float = 30.0
+    ruled: bool = False
+    """Whether the functions have rules of flow control."""
     crowd: int = 0
     """So many runs that wait for one event, sent once."""
     chaos: tuple[str, ...] = field(default=())
@@ -112,6 +116,7 @@ def draw(seed: int, faults: frozenset[str] = frozenset(FAULTS)) -> Scenario:
         chaos_every_s=length * 60 / random.choice((2, 4, 8, 20)),
         crowd=600 if random.random() < 1 / 300 else random.choice((0,) * 8 + (12, 30)),
         chaos=tuple(chaos),
+        ruled=seed % 2 == 1,
         **chosen,
     )
 
@@ -132,6 +137,8 @@ def _limits(random: Random, clock: bool) -> Limits:
         memo_bytes=random.choice((0, 200, 1 << 26)),
         wait_ms=random.choice((1_000, 30_000, 30_000) if clock else (1_000, 30_000, 36_000_000)),
         runs_at_once=random.choice((1, 500)),
+        tickets=random.choice((1, 2, 64)),
+        parts=random.choice((1, 2, 1_000)),
     )
 
 
@@ -154,6 +161,9 @@ def applied(limits: Limits) -> Iterator[None]:
         (state, "REQUEST_PLACES", limits.requests),
         (recovery, "RUNS_AT_ONCE", limits.runs_at_once),
         (inbox, "MAX_COMMANDS", 200),
+        (lines, "TICKETS", limits.tickets),
+        (lines, "MAX_TICKETS", 2 * limits.tickets),
+        (recovery, "PARTS_AT_ONCE", limits.parts),
         (Gate.__init__, "__defaults__", (limits.hard_limit, limits.young_calls)),
     ]
     before = [(where, name, getattr(where, name)) for where, name, _ in values]

@@ -33,6 +33,11 @@ from tests.sim.virtual_time import SimClock, StoodStill, VirtualLoop, run_virtua
 CALM_HOURS = 30
 """After the faults, everything ends within so many hours of virtual time: waits and backoffs are far shorter."""
 
+CALM_SCHEDULES_S = 900
+"""So long schedules go on after the faults; then their functions are taken away, or there would be no end."""
+SETTLED_S = 120
+"""So long after the faults everything is as it should be, or late firings have come."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -54,10 +59,15 @@ class World:
         self.scenario = scenario
         self.clock = SimClock(loop)
         self.trace = Trace(loop.time)
-        self.programs = Author(Random(f"programs {scenario.seed}"), "app").programs(scenario.functions)
+        author = Author(Random(f"programs {scenario.seed}"), "app")
+        write = author.ruled_programs if scenario.ruled else author.programs
+        self.programs = write(scenario.functions)
         self.checks = Checks(self.trace, self.programs, scenario.settings)
         self.checks.calls.hard_limit = scenario.limits.hard_limit
         self.checks.calls.requests = scenario.limits.requests
+        self.checks.commits.flow.troubled = bool(scenario.faults)
+        self.checks.commits.flow.reads_ms = int(2_000 * max(scenario.read_delays_s) + 2_000 * max(scenario.commit_delays_s))
+        self.checks.commits.flow.passing.swift = max(scenario.read_delays_s) < 0.1
         self.calm = False
         self.disk = Disk(scenario, Random(f"disk {scenario.seed}"), self.checks, self.trace)
         self.app = App("app", self.programs, self.clock, self.trace)
@@ -134,6 +144,9 @@ class World:
         await self.chaos.calm_down()
         for task in work:
             await task
+        if self.scenario.ruled:
+            await self.clients.resume_all()
+            await self._let_schedules_fire()
         await self._until_quiet()
         if self.scenario.decision_raises and self.disk.shard(0).outbox:
             # Matching that was put aside after a mistake goes on with the next start.
@@ -145,6 +158,17 @@ class World:
             await self.clients.send([{"name": "nothing/listens", "data": {}}])
         await asyncio.sleep(20)
         final.check(self)
+
+    async def _let_schedules_fire(self) -> None:
+        """Let schedules go on without faults for a while, and look whether they keep their times."""
+        await asyncio.sleep(SETTLED_S)
+        since = self.clock.now()
+        await asyncio.sleep(CALM_SCHEDULES_S)
+        until = self.clock.now()
+        flow = self.checks.commits.flow
+        if not flow.jumped_at:
+            flow.ticking.complete(self.programs, since, until - SETTLED_S * 1_000)
+        await self.clients.stop_schedules()
 
     async def _until_quiet(self) -> None:
         for _ in range(CALM_HOURS * 60):
