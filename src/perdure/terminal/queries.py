@@ -5,14 +5,13 @@ from __future__ import annotations
 _RUN = """fragment R on FunctionRunV2 {
   id status event_name: eventName event_ids: triggerIDs cron: cronSchedule
   queued_at: queuedAt started_at: startedAt ended_at: endedAt original_run_id: originalRunID
-  from_step: fromStep { id: stepID name input }
   function { id slug name }
 }"""
 
 _SPAN = """fragment S on RunTraceSpan {
   name status op: stepOp step_id: stepID attempt: attempts
   queued_at: queuedAt scheduled_at: scheduledAt started_at: startedAt ended_at: endedAt
-  duration_ms: duration output_id: outputID copied_from: copiedFrom
+  duration_ms: duration output_id: outputID
   http: response { status: statusCode }
   info: stepInfo {
     kind: __typename
