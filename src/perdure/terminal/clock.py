@@ -5,10 +5,10 @@ from __future__ import annotations
 import click
 import msgspec
 
-from perdure.protocol.durations import format_duration, parse_duration, parse_time
+from perdure.protocol.durations import parse_duration, parse_time
 from perdure.terminal import printing
 from perdure.terminal.arguments import make_client, server_options
-from perdure.terminal.text import Line, Piece, clean, date_and_time, duration, line, table
+from perdure.terminal.text import SECOND, Line, Piece, clean, date_and_time, duration, line, table
 
 SHOWN_TIMERS = 10
 """Things that a move has brought about that are shown; `--json` has up to 100."""
@@ -77,7 +77,7 @@ def clock_lines(clock: Clock) -> list[Line]:
     now = parse_time(clock.now)
     lines: list[Line] = []
     if clock.moved_ms is not None:
-        lines.append(_labelled("moved", Piece(format_duration(clock.moved_ms), "strong")))
+        lines.append(_labelled("moved", Piece(duration(clock.moved_ms), "strong")))
         shown = table(
             [_row(timer, parse_time(timer.due_at) - now) for timer in clock.happened[:SHOWN_TIMERS]]
         )
@@ -88,7 +88,7 @@ def clock_lines(clock: Clock) -> list[Line]:
             lines.append(_labelled("", Piece(f"and {count} more", "dim")))
         if not shown:
             lines.append(_labelled("due", Piece("nothing came due in between", "dim")))
-    ahead = f"{format_duration(clock.ahead_ms)} ahead" if clock.ahead_ms else "as the clock of the machine"
+    ahead = f"{duration(clock.ahead_ms)} ahead" if clock.ahead_ms else "as the clock of the machine"
     lines.append(
         _labelled("clock", date_and_time(now, None), "  ", Piece(ahead, "busy" if clock.ahead_ms else "dim"))
     )
@@ -106,7 +106,13 @@ def _labelled(label: str, *pieces: Piece | str) -> Line:
 
 def _row(timer: Timer, ahead: int) -> list[Piece]:
     """When, what, of which function, in which run."""
-    when = f"in {duration(ahead)}" if ahead > 0 else f"{duration(-ahead)} ago"
+    when = (
+        f"in {duration(ahead)}"
+        if ahead > 0
+        else f"{duration(-ahead)} ago"
+        if ahead <= -SECOND
+        else "just now"
+    )
     what = timer.kind if timer.step is None else f"{timer.kind} {clean(timer.step)}"
     return [
         Piece(when, "dim"),
