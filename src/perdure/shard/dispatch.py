@@ -107,10 +107,14 @@ class Dispatcher:
     def _form_lines(self, now: int) -> None:
         """Put the first of each line in turn, and the functions in line for whom a turn is possible."""
         state, lines = self._state, self._state.lines
+        function_id = lines.directory.wants(now)
+        if function_id is not None:
+            self._loads.parts(function_id)
         if lines.touched:
             touched, lines.touched = lines.touched, {}
             for line in touched:
-                self._feed(line)
+                if lines.lists(line):
+                    self._feed(line)
         for function_id in lines.settle(now):
             state.queues.look(state.turn_queue(function_id), now)
         if lines.throttled:
@@ -176,6 +180,7 @@ class Dispatcher:
         """When (ms) there will be something to do next, as far as is known; None if nothing is."""
         gates = () if self.paused else self._waiting
         times = [self._state.queues.next_time(), self._state.lines.turns.next_time()]
+        times.append(self._state.lines.directory.next_time())
         times += [gate.next_room() for gate in gates]
         return min((time for time in times if time is not None), default=None)
 

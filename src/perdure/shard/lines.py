@@ -24,11 +24,14 @@ from perdure.core.flow.waiting import Ticket
 from perdure.core.model import Item, Run
 from perdure.core.pacing import Gate
 from perdure.shard.calls import job_id
+from perdure.shard.directory import PAGE, Directory
 from perdure.shard.queues import END, START, Queue, Queues
 from perdure.shard.rows import ItemRef
 
 TICKETS = 64
 """So many of a line stand in `Turns` at once."""
+PREFIX = "wait:"
+"""The names of lines begin with it, and so come after those of all other parts."""
 MAX_TICKETS = 2 * TICKETS
 """More than `TICKETS` up to here only where one that comes later goes before them."""
 
@@ -102,7 +105,7 @@ def line_name(needs: Needs) -> str:
     names = [need.counter + "\0" + need.limit for need in (*needs.steps, *needs.runs)]
     if needs.throttle is not None:
         names.append(needs.throttle.counter + "\0" + needs.throttle.limit)
-    return "line:" + digest("\0".join(names))
+    return PREFIX + digest("\0".join(names))
 
 
 class Lines:
@@ -114,6 +117,7 @@ class Lines:
         """Lines that may have somebody to put in turn."""
         self.throttled: list[tuple[str, ThrottleState]] = []
         """Schedules that grants have changed and that are to be stored with them."""
+        self.directory = Directory()
         self._queues = queues
         self._tickets: dict[str, tuple[Line, Ticket]] = {}
 
@@ -122,12 +126,22 @@ class Lines:
         line = self._queues.all.get((function_id, part))
         if line is None:
             line = self._queues.all[function_id, part] = Line(function_id, part, edge)
+            self.directory.listed += 1
         assert isinstance(line, Line)
         return line
 
-    def push(self, run: Run, item: Item, needs: Needs, batch: int) -> Line:
-        """Put a call in its line."""
-        line = self.line(run.function_id, item.part)
+    def push(self, run: Run, item: Item, needs: Needs, batch: int) -> Line | None:
+        """Put a call in its line; None if that is not listed, and the call in the store only."""
+        key, directory = (run.function_id, item.part), self.directory
+        if key in self._queues.all:
+            line = self.line(*key)
+        elif directory.full:
+            directory.leave_out(key, ItemRef(item.rank, run.id, item.n), batch)
+            return None
+        elif run.function_id in directory.beyond:
+            line = self._list(key)
+        else:
+            line = self.line(*key)
         line.needs = needs
         name = job_id(run.id, item.n)
         line.gone.discard(name)
@@ -172,6 +186,10 @@ class Lines:
             self.throttled.append(grant.throttle)
         return ref
 
+    def lists(self, line: Line) -> bool:
+        """Whether a line is listed still: one that has stepped back stands for nothing."""
+        return self._queues.all.get((line.function_id, line.part)) is line
+
     def feed(self, line: Line) -> ItemRef | None:
         """Put the first of a line in turn. Gives back a reference, taken off, whose run must be read first."""
         if line.blocked:
@@ -200,8 +218,53 @@ class Lines:
 
     def close_if_empty(self, line: Line) -> None:
         """Forget a line in which nobody stands."""
-        if line.empty and not line.fed and not line.blocked:
-            self._queues.all.pop((line.function_id, line.part), None)
+        if line.empty and not line.fed and not line.blocked and self.lists(line):
+            del self._queues.all[line.function_id, line.part]
+            self.directory.listed -= 1
+
+    def _list(self, key: tuple[str, str]) -> Line:
+        """List a line of which the store may hold some."""
+        line = self.line(*key, START)
+        line.late = self.directory.late(key)
+        self.touched[line] = None
+        return line
+
+    def list_parts(self, function_id: str, parts: list[str], batch: int) -> None:
+        """List lines whose names were read, as far as there is room. `batch` is the open one."""
+        directory = self.directory
+        if directory.full and parts:
+            self._step_back(batch)
+        taken = 0
+        for part in parts:
+            if (function_id, part) not in self._queues.all:
+                if directory.full:
+                    break
+                self._list((function_id, part))
+            taken += 1
+        directory.take(function_id, parts[:taken], taken < len(parts))
+
+    def _step_back(self, batch: int) -> None:
+        """Let the lines go that were listed first."""
+        leaving: list[Line] = []
+        for queue in self._queues.all.values():
+            if len(leaving) == PAGE:
+                break
+            if isinstance(queue, Line) and not (queue.reading or queue.loading or queue.blocked):
+                leaving.append(queue)
+        for line in leaving:
+            key = (line.function_id, line.part)
+            for name, ref in [*line.fed.items()]:
+                self.turns.withdraw(self._tickets.pop(name)[1])
+                line.put_back(ref)
+            line.fed.clear()
+            for ref in line.heap:
+                if job_id(ref.run_id, ref.n) not in line.gone:
+                    self.directory.leave_out(key, ref, batch)
+            for seen, ref in line.late:
+                self.directory.leave_out(key, ref, seen)
+            self.touched.pop(line, None)
+            del self._queues.all[key]
+            self.directory.listed -= 1
 
     def settle(self, now: int) -> Iterable[str]:
         """Let what has become free be used; gives back the functions that have a turn because of it."""

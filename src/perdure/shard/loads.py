@@ -31,7 +31,8 @@ from perdure.shard.commands import (
     SendSignal,
     StepJob,
 )
-from perdure.shard.lines import Line
+from perdure.shard.directory import PAGE
+from perdure.shard.lines import PREFIX, Line
 from perdure.shard.matching import WAITS_AT_ONCE, Question, ask, ask_target
 from perdure.shard.memory import run_from_rows
 from perdure.shard.ports import Store
@@ -177,6 +178,10 @@ class Loads:
         """Read on in a queue."""
         queue.reading = True
         self._start(self._load_window(queue))
+
+    def parts(self, function_id: str) -> None:
+        """Read on in the names of a function's lines."""
+        self._start(self._load_parts(function_id))
 
     def flush(self) -> None:
         """Start the reads of this round."""
@@ -540,6 +545,17 @@ class Loads:
         finally:
             state.memory.end_read(read)
         self._look(queue)
+        self._give_back([])
+
+    async def _load_parts(self, function_id: str) -> None:
+        state, memory = self._state, self._state.memory
+        read = memory.begin_read()
+        try:
+            after = state.lines.directory.begin(function_id, memory.snapshot(read), state.now)
+            parts = await self._store.load_parts(self._shard, function_id, max(after, PREFIX), PAGE)
+            state.lines.list_parts(function_id, parts, state.batch.number)
+        finally:
+            memory.end_read(read)
         self._give_back([])
 
     def _look(self, queue: Queue) -> None:

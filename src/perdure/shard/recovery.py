@@ -16,11 +16,12 @@ import msgspec
 
 from perdure.core.flow.admission import RunFlow
 from perdure.core.flow.throttle import ThrottleState
-from perdure.core.model import CALLING, Item, Run
+from perdure.core.model import CALLING, STANDARD_PARTS, Item, Run
 from perdure.core.plan import Plan, failure
 from perdure.protocol.failures import OpError
 from perdure.protocol.function_rules import load_function
 from perdure.shard.commands import ContinueEvent, Target
+from perdure.shard.directory import Beyond
 from perdure.shard.jobs import restore_job
 from perdure.shard.keys import CLOCK, CRON, JOB, KEPT, PLACE, THROTTLE
 from perdure.shard.lines import Line
@@ -87,15 +88,14 @@ def _take_functions(state: State, rows: list[FunctionRow]) -> None:
 
 async def _take_queues(state: State, store: Store, shard: int) -> None:
     """Make a queue wherever the store has one: all of it is in the store only, for now."""
+    directory = state.lines.directory
     for function_id in state.functions.by_id:
-        after = ""
-        while True:
-            parts = await store.load_parts(shard, function_id, after, PARTS_AT_ONCE)
-            for part in parts:
-                state.queue(function_id, part, START)
-            if len(parts) < PARTS_AT_ONCE:
-                break
-            after = parts[-1]
+        parts = await store.load_parts(shard, function_id, "", PARTS_AT_ONCE)
+        listed = [part for part in parts if part in STANDARD_PARTS or not directory.full]
+        for part in listed:
+            state.queue(function_id, part, START)
+        if len(listed) == PARTS_AT_ONCE or len(listed) < len(parts):
+            directory.beyond[function_id] = Beyond(cursor=listed[-1] if listed else "")
 
 
 def _take_key(state: State, row: KeyRow) -> None:

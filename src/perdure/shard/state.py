@@ -120,6 +120,7 @@ class State:
         oldest = memory.oldest_snapshot()
         memory.keys.forget(oldest)
         memory.held.forget(oldest)
+        self.lines.directory.forget_late(oldest)
         memory.shrink()
         if self._late:
             oldest = memory.oldest_snapshot()
@@ -365,7 +366,7 @@ class State:
         else:
             item.part, item.rank = line_name(needs), run.flow.order
             line = self.lines.push(run, item, needs, self.batch.number)
-            if line.late:
+            if line is not None and line.late:
                 self._late.add(line)
             return
         self._push(self.queue(run.function_id, item.part), ItemRef(item.rank, run.id, item.n))

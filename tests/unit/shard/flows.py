@@ -88,7 +88,7 @@ def check_rest(w: World) -> None:
     assert not {key.kind for key in w.tables.keys} - {"taken", "rate", "throttle", "cron"}
     turns = w.shard.state.lines.turns
     assert len(turns) == 0, "counters for which nobody waits"
-    lines = [key for key in w.shard.state.queues.all if key[1].startswith("line:")]
+    lines = [key for key in w.shard.state.queues.all if key[1].startswith("wait:")]
     assert not lines, "lines in which nobody stands"
 
 

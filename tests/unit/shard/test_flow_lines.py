@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -11,9 +12,9 @@ import pytest
 
 from perdure.core.flow.admission import Pause
 from perdure.errors import StoreUnavailable
+from perdure.shard import directory, lines, loads, queues
 from perdure.shard import lines as lines_module
 from perdure.shard import memory as memory_module
-from perdure.shard import queues
 from perdure.shard.commands import CancelRun, PauseFunction
 from tests.unit.shard.flows import (
     F,
@@ -203,7 +204,7 @@ class TestEnds:
         w = await world(concurrency=1)
         await send_many(w, 4_400)
         await w.settle()
-        queue = next(q for (_, part), q in w.shard.state.queues.all.items() if part.startswith("line:"))
+        queue = next(q for (_, part), q in w.shard.state.queues.all.items() if part.startswith("wait:"))
         assert queue.edge is not queues.END
         last = sorted(w.tables.runs)[-1500:]
         for at in range(0, 1500, 50):
@@ -527,3 +528,46 @@ class TestScopes:
             await w.sleep(1.01)
         order = [data_of(call)["p"] for call in w.network.calls]
         assert order[1:] == [p for p in (100, 5, 0, -5) if p != order[0]]
+
+
+class TestDirectory:
+    """More lines than are listed: the others are in the store only, and come round."""
+
+    @virtually
+    async def test_every_key_has_its_turn(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(directory, "MAX_LINES", 20)
+        monkeypatch.setattr(directory, "PAGE", 5)
+        monkeypatch.setattr(lines, "PAGE", 5)
+        monkeypatch.setattr(loads, "PAGE", 5)
+        w = await World().start(config("f", "go", concurrency=[{"limit": 1, "key": "event.data.u"}]))
+        await w.send(*[an_event("go", {"u": n % 60}) for n in range(180)])
+        await w.settle()
+        served: Counter[int] = Counter()
+        for restart in range(300):
+            if restart == 20:
+                w.network.calls.clear()
+                await w.restart()
+            await w.sleep(0.3)
+            assert w.shard.state.lines.directory.listed <= 20
+            for call in w.network.open:
+                served[call.body["event"]["data"]["u"]] += 1
+                call.returns()
+            if sum(run.status == "COMPLETED" for run in w.tables.runs.values()) == 180:
+                break
+        assert sum(run.status == "COMPLETED" for run in w.tables.runs.values()) == 180
+        assert not w.shard.state.lines.directory.beyond
+
+    @virtually
+    async def test_those_that_wait_for_long_step_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(directory, "MAX_LINES", 10)
+        monkeypatch.setattr(directory, "PAGE", 5)
+        monkeypatch.setattr(lines, "PAGE", 5)
+        monkeypatch.setattr(loads, "PAGE", 5)
+        rules = {"throttle": {"limit": 1, "period": "1h", "key": "event.data.u"}}
+        w = await World().start(config("f", "go", **rules))
+        await w.send(*[an_event("go", {"u": n % 10}) for n in range(20)])
+        await w.settle()
+        first = len(w.network.calls)
+        await w.send(*[an_event("go", {"u": f"new {n}"}) for n in range(20)])
+        await w.sleep(30)
+        assert (first, len(w.network.calls)) == (10, 30)
