@@ -36,7 +36,7 @@ class Bench:
         self.store = store
         state = SimpleNamespace(apps={}, function_rows={}, functions=SimpleNamespace(by_id={}))
         self.server: Any = SimpleNamespace(
-            shard=SimpleNamespace(state=state),
+            shard=SimpleNamespace(state=state, now=lambda: T0),
             clock=SimpleNamespace(now=lambda: T0),
             reader=reader,
             intake=None,
