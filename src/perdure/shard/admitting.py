@@ -135,12 +135,11 @@ def _carry_out(
     if isinstance(decision, Drop):
         _refuse_invoker(state, how.correlation, rate_limited_memo())
         return None, False
-    if isinstance(decision, Collect | Hold):
-        _keep(state, events[0], how)
-        if isinstance(decision, Collect):
-            _collect(state, function, decision)
-        else:
-            _hold(state, function, decision)
+    if isinstance(decision, Collect):
+        _collect(state, function, decision)
+        return None, True
+    if isinstance(decision, Hold):
+        _hold(state, function, decision)
         return None, True
     if isinstance(decision, Skip):
         skipped = (decision.reason, decision.holder or "")
@@ -205,16 +204,6 @@ def read_timer_id(timer: str) -> KeyRef:
     """The key that `timer_id` made an id of."""
     _, kind, owner, key = timer.split("~", 3)
     return KeyRef(kind, owner, key)
-
-
-def _keep(state: State, event: TriggerEvent, how: Beginning) -> None:
-    """Keep an event in memory until every read of the store can see it."""
-    receipt, body = event
-    internal = int(how.correlation is not None or how.cron is not None)
-    row = EventRow(
-        receipt, body.internal_id, body.name, body.id, body.ts, state.real_now, internal, body.body
-    )
-    state.memory.held.put(row, state.batch.number)
 
 
 def _hold(state: State, function: Function, decision: Hold) -> None:

@@ -171,6 +171,8 @@ class LookBack(Command):
     ref: KeyRef = NO_KEY
     item: ItemRef = NO_ITEM
     events: list[EventRow] = field(default_factory=list)
+    behind: bool = False
+    """Whether the events received before the wait began have been decided."""
     ready: bool = False
 
     @property

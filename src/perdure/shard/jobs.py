@@ -41,11 +41,19 @@ class Page(NamedTuple):
 
 
 def put_job(state: State, job: Job) -> Job:
-    """Keep a job as it is now."""
+    """Keep a job as it is now. A new one has those forgotten that have ended long ago."""
+    if job.id not in state.jobs:
+        old = [known.id for known in state.jobs.values() if _expires(known) and _expires(known) <= state.now]
+        for job_id in old:
+            del state.jobs[job_id]
     state.jobs[job.id] = job
-    expires = 0 if job.ended_at is None else job.ended_at + KEEP_MS
-    state.put_key(KeyRef(JOB, "", job.id), msgspec.json.encode(job), expires)
+    state.put_key(KeyRef(JOB, "", job.id), msgspec.json.encode(job), _expires(job))
     return job
+
+
+def _expires(job: Job) -> int:
+    """When (ms) its record is forgotten; 0 if it is not."""
+    return 0 if job.ended_at is None else job.ended_at + KEEP_MS
 
 
 def restore_job(state: State, row: KeyRow) -> None:

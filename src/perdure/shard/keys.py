@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from perdure.shard.rows import EventRow, KeyRef
+from perdure.shard.rows import KeyRef
 
 TAKEN = "taken"
 """The function has run for an event with this id; the value is the run's id, empty if the event was held back."""
@@ -72,28 +72,3 @@ class Recent:
         """Forget all keys of a kind, whether or not a read has seen them."""
         for ref in [ref for ref in self._changed if ref.kind == kind]:
             del self._changed[ref]
-
-
-class HeldEvents:
-    """Events that rules hold back and that some read, under way or later, may not see yet."""
-
-    __slots__ = ("_events",)
-
-    def __init__(self) -> None:
-        self._events: dict[int, tuple[EventRow, int]] = {}
-
-    def put(self, event: EventRow, batch: int) -> None:
-        """A rule holds an event back, in a batch."""
-        self._events[event.receipt] = (event, batch)
-
-    def get(self, receipt: int) -> EventRow | None:
-        """The event, if a read may have missed it."""
-        found = self._events.get(receipt)
-        return None if found is None else found[0]
-
-    def forget(self, oldest_snapshot: int) -> None:
-        """Forget what every read from now on will see."""
-        for receipt, (_, batch) in list(self._events.items()):
-            if batch > oldest_snapshot:
-                break
-            del self._events[receipt]

@@ -65,6 +65,7 @@ class Loads:
         self._asking: list[tuple[Command, list[Question]]] = []
         self._signals: list[tuple[Command, list[str]]] = []
         self._rules: list[FireRule] = []
+        self._lookbacks: list[tuple[LookBack, str, int]] = []
         self._reruns: list[tuple[Rerun | StepJob, list[str]]] = []
         self._last_events: asyncio.Task[None] | None = None
         self._wanted: dict[str, list[Command]] = {}
@@ -143,8 +144,11 @@ class Loads:
             return True
         if not run.memos_resident:
             self.want_run(command.run, command)
+        elif not command.behind:
+            self._start(self._fall_behind(command), [command])
         else:
-            self._start(self._load_recent(command, wait.event), [command])
+            batch = self._state.batch
+            self._lookbacks.append((command, wait.event, batch.number - batch.empty()))
         return False
 
     def prepare_move(self, command: MoveClock) -> bool:
@@ -197,6 +201,8 @@ class Loads:
             self._start(self._load_signals(signals), [command for command, _ in signals])
         if self._rules:
             self._flush_rules()
+        if self._lookbacks:
+            self._flush_lookbacks()
         if self._reruns:
             reruns, self._reruns = self._reruns, []
             self._start(self._load_reruns(reruns), [command for command, _ in reruns])
@@ -229,6 +235,7 @@ class Loads:
         found: list[Command] = [command for command, _ in self._asking]
         found += [command for command, _ in self._signals]
         found += self._rules
+        found += [command for command, _, _ in self._lookbacks]
         found += [command for command, _ in self._reruns]
         found += self._redone
         found += self._stranded
@@ -382,9 +389,7 @@ class Loads:
             command.state = state.key(command.ref, found)
             if command.state is not None:
                 receipts.update(dict.fromkeys(receipts_of(command.ref, command.state)))
-        held = {receipt: row for receipt in receipts if (row := memory.held.get(receipt)) is not None}
-        missing = [receipt for receipt in receipts if receipt not in held]
-        rows = held | (await self._store.load_events(shard, missing) if missing else {})
+        rows = await self._store.load_events(shard, list(receipts)) if receipts else {}
         asked: list[KeyRef] = []
         for command in commands:
             asked += self._ask_rule(command, rows)
@@ -399,6 +404,23 @@ class Loads:
         await self._load_missing([run_id for c in commands for run_id in self._pins.get(id(c), ())])
         self._hold(read, commands)
         self._give_back(list(commands))
+
+    async def _fall_behind(self, command: LookBack) -> None:
+        """Let the events that were received before the wait began be decided first."""
+        if self._last_events is not None and not self._last_events.done():
+            await asyncio.wait((self._last_events,))
+        command.behind = True
+        self._state.follow_ups.append(command)
+        self._give_back([])
+
+    def _flush_lookbacks(self) -> None:
+        """Read for the waits whose earlier events are on disk by now."""
+        waiting, self._lookbacks = self._lookbacks, []
+        for command, name, batch in waiting:
+            if batch <= self._state.memory.committed:
+                self._start(self._load_recent(command, name), [command])
+            else:
+                self._lookbacks.append((command, name, batch))
 
     async def _load_recent(self, command: LookBack, name: str) -> None:
         read = self._state.memory.begin_read()

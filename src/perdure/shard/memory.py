@@ -21,7 +21,7 @@ import msgspec
 
 from perdure.core.flow.admission import RunFlow
 from perdure.core.model import Item, ItemKind, Run, RunStatus, Step, Wait, WaitKind
-from perdure.shard.keys import HeldEvents, Recent
+from perdure.shard.keys import Recent
 from perdure.shard.rows import ItemRow, StoredRun, WaitRow
 
 MAX_RESIDENT_RUNS = 5_000
@@ -40,7 +40,6 @@ class Memory:
         self._reads: dict[int, int] = {}
         self._next_read = 0
         self.keys = Recent()
-        self.held = HeldEvents()
         self._pinned: dict[str, int] = {}
 
     # Reads

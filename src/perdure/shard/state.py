@@ -119,7 +119,6 @@ class State:
         memory.forget_ended(touched)
         oldest = memory.oldest_snapshot()
         memory.keys.forget(oldest)
-        memory.held.forget(oldest)
         self.lines.directory.forget_late(oldest)
         memory.shrink()
         if self._late:

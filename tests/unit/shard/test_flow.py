@@ -345,6 +345,21 @@ class TestLookback:
         assert not w.tables.items.keys() - w.tables.runs.keys()
 
     @virtually
+    async def test_an_event_that_is_not_on_disk_yet(self) -> None:
+        loop = asyncio.get_running_loop()
+        store = MemoryStore(scheduler=lambda write: void(loop.call_later(0.05, write)))
+        settings = msgspec.structs.replace(SETTINGS, lookback_ms=10_000)
+        w = await World(store, settings=settings).start(config("f", "go"), config("g", "paid"))
+        await w.send(an_event("go"))
+        await w.sleep(1)
+        call = await w.call()
+        sent = asyncio.ensure_future(w.send(an_event("paid", {"n": 1})))
+        call.ops(wait("first", "paid"))
+        await w.sleep(1)
+        await sent
+        assert w.steps(call.run_id)["first"]["data"] == {"n": 1}
+
+    @virtually
     async def test_off_unless_asked_for(self) -> None:
         w = await world()
         await w.send(an_event("go"), an_event("paid"))
