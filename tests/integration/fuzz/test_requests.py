@@ -58,6 +58,9 @@ METADATA = {"target": {"run_id": GHOST, "step_id": "a", "step_index": 0, "step_a
 QUERY = {"query": "query($r: String!) { run(runID: $r) { id status trace { name childrenSpans { name } } } }",
          "variables": {"r": GHOST}, "operationName": None}  # fmt: skip
 SIGNAL = {"signal": "s", "data": {"a": 1}}
+MANY = {"function_id": "nobody-f", "app_id": "nobody", "started_after": "2026-01-01T00:00:00Z", "name": "x",
+        "started_before": "2026-01-01T01:00:00Z", "if": "event.data.a == 1", "dry_run": False}  # fmt: skip
+LIMITS = {name: FULL_CONFIG[name] for name in ("concurrency", "throttle", "timeouts", "priority")}
 TARGETS: list[tuple[str, str, Any]] = [
     ("POST", "/e/{text}", EVENT),
     ("POST", "/e/{text}", [EVENT, EVENT]),
@@ -87,6 +90,16 @@ TARGETS: list[tuple[str, str, Any]] = [
     ("POST", "/v1/runs/{id}/metadata", METADATA),
     ("POST", "/v0/gql", QUERY),
     ("POST", "/v1/signals", SIGNAL),
+    ("POST", "/v1/cancellations", MANY),
+    ("DELETE", "/v1/cancellations/{id}", None),
+    ("POST", "/v1/replays", {**MANY, "statuses": ["FAILED"]}),
+    ("GET", "/v1/replays/{id}", None),
+    ("GET", "/v1/functions/{text}", None),
+    ("POST", "/v1/functions/{text}/pause", {"mode": "skip"}),
+    ("PUT", "/v1/functions/fuzzed-f/overrides", LIMITS),
+    ("DELETE", "/v1/functions/{text}/overrides", None),
+    ("DELETE", "/v1/apps/{text}", None),
+    ("POST", "/test/function/pause", None),
     ("GET", "/v1/apps/{text}/functions", None),
     ("POST", "/v1/checkpoint/{id}/async", CHECKPOINT),
     ("POST", "/v1/http/runs/{id}/async", CHECKPOINT),
@@ -94,7 +107,8 @@ TARGETS: list[tuple[str, str, Any]] = [
     ("POST", "/v1/{text}", SIGNAL),
 ]
 QUERY_NAMES = (
-    "limit", "cursor", "name", "received_after", "received_before", "after", "url", "functionId", "runId", "deployId",
+    "limit", "cursor", "name", "received_after", "received_before", "after", "url", "functionId", "fnId",
+    "runId", "deployId",
 )  # fmt: skip
 HEADERS = (
     "content-type", "x-inngest-event-id-seed", "x-inngest-expected-server-kind", "x-inngest-sdk", "authorization",

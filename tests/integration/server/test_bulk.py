@@ -448,6 +448,29 @@ class TestInTheMiddle:
             assert {run["status"] for event in events for run in server.runs(event)} == {"Cancelled"}
 
 
+def test_after_travel_in_time(tmp_path: Path, bare: BareApp):
+    server = Server.start(tmp_path)
+    try:
+        fn = Scripted.make(server, bare, lambda _: Answer(200, "done"))
+        early = send_many(fn, 3)
+        for event in early:
+            fn.ended(event)
+        first = replay(fn, statuses=["COMPLETED"])
+        assert first["done"] == 3
+        assert server.http.post("/dev/clock", json={"by": "31d"}).status_code == 200
+        late = send_many(fn, 60)
+        for event in late:
+            fn.ended(event)
+        day = server.run(server.runs(late[0])[0]["run_id"])["run_started_at"][:10]
+        job = replay(fn, statuses=["COMPLETED"], started_after=f"{day}T00:00:00Z")
+        assert (job["seen"], job["done"]) == (60, 60), "only what came after the move, and not its own"
+        assert {len(server.runs(event)) for event in early} == {2}
+        listed = [each["id"] for each in server.http.get("/v1/replays").json()["data"]]
+        assert listed == [job["id"]], "the record of the first is forgotten after 30 days"
+    finally:
+        server.stop()
+
+
 def ended(server: Server, path: str) -> dict[str, Any] | None:
     job: dict[str, Any] = server.http.get(path).json()["data"]
     return job if job["state"] != "running" else None

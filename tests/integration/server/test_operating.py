@@ -138,6 +138,18 @@ class TestPause:
             assert {fn.ended(event)["status"] for event in (before, after)} == {"Completed"}
         assert fn.run()["status"] == "Completed"
 
+    def test_schedule_goes_on_and_its_runs_are_held(self, scripted: Make, http: httpx.Client):
+        fn = scripted(lambda _: DONE, triggers=[{"cron": "* * * * * *"}])
+        until("a firing", lambda: fn.calls)
+        pause(fn)
+        time.sleep(0.3)
+        before = len(fn.calls)
+        time.sleep(2.2)
+        assert len(fn.calls) == before
+        resume(fn)
+        until("those that were held", lambda: len(fn.calls) >= before + 2, timeout=0.5)
+        http.delete(f"/v1/apps/{fn.slug}")
+
     def test_held_run_can_be_cancelled_and_runs_into_its_timeout(self, scripted: Make):
         fn = scripted(lambda _: DONE, timeouts={"start": "1s"})
         pause(fn)
@@ -395,3 +407,23 @@ class TestArchiving:
     def test_methods(self, http: httpx.Client):
         assert http.get("/v1/apps/ghost").status_code == 405
         assert http.delete("/v1/functions").status_code == 405
+
+
+def test_keys_are_asked_for(tmp_path: Path):
+    server = Server.start(tmp_path, "--signing-key", "signkey-test-" + "ab" * 16)
+    try:
+        for method, path in (
+            ("GET", "/v1/functions"), ("POST", "/v1/functions/x/pause"), ("PUT", "/v1/functions/x/overrides"),
+            ("DELETE", "/v1/apps/x"), ("POST", "/v1/cancellations"), ("GET", "/v1/replays"),
+        ):  # fmt: skip
+            assert server.http.request(method, path).status_code == 401, path
+    finally:
+        server.stop()
+
+
+def test_pages_of_other_hosts_change_nothing(scripted: Make, http: httpx.Client):
+    fn = scripted([])
+    foreign = {"Origin": "http://evil.example"}
+    assert http.post(f"/v1/functions/{fn.slug}/pause", headers=foreign).status_code == 403
+    assert http.delete(f"/v1/apps/{fn.slug}", headers=foreign).status_code == 403
+    assert shown(fn)["paused"] is None
