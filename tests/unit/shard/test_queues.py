@@ -177,7 +177,8 @@ class WindowedQueue(RuleBasedStateMachine):
         if self.reading is not None:
             self.end_read(False)
         last = START
-        for _ in range(10 * len(self.queued) + 20):
+        stale = len(self.queue.heap) + len(self.queue.late)  # references to what has moved since
+        for _ in range(10 * len(self.queued) + 20 + stale):
             if not self.queue.heap:
                 if self.queue.edge is END:
                     break
