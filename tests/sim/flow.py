@@ -193,19 +193,19 @@ class Flow:
     def _check_places(self, tables: Tables, entering: list[ItemRow]) -> None:
         if not entering:
             return
-        taken: dict[str, int] = {}
+        new = {(item.run_id, item.n) for item in entering}
+        asked = dict.fromkeys(counter for item in entering for counter in self.needs[item.run_id].steps)
+        holders: dict[str, list[tuple[int, str]]] = {counter: [] for counter in asked}
         for items in tables.items.values():
             for item in items.values():
-                if item.in_flight and item.kind in CALLS:
-                    _count(taken, self.needs[item.run_id].steps)
-        asked: dict[str, list[tuple[int, str]]] = {}
-        for item in entering:
-            for counter, limit in self.needs[item.run_id].steps.items():
-                most = max(rules.steps[int(limit)]["limit"] for rules in self.candidates(item.function_id))
-                asked.setdefault(counter, []).append((most, item.run_id))
-        for counter, limits in asked.items():
-            # Functions with other limits may share a counter: those with the smallest have come first.
-            for place, (most, run_id) in enumerate(sorted(limits), taken[counter] - len(limits) + 1):
+                if not item.in_flight or item.kind not in CALLS:
+                    continue
+                for counter in self.needs[item.run_id].steps.keys() & asked.keys():
+                    most = self._most(item.run_id, counter, entering=(item.run_id, item.n) in new)
+                    holders[counter].append((most, item.run_id))
+        for counter, limits in holders.items():
+            # Functions with other limits may share a counter: those with the smallest came first.
+            for place, (most, run_id) in enumerate(sorted(limits), 1):
                 if place > most:
                     self._fail("concurrency", f"{place} calls hold {counter}, {most} may", run_id)
         for item in entering:
@@ -218,16 +218,21 @@ class Flow:
         """A call leaves; `under_way` are the runs of all calls of its process, this one too."""
         if not self.ruled:
             return
+        live = [other for other in under_way if tables.runs[other].status in LIVE]
+        for counter in self.needs[run_id].steps:
+            holders = [other for other in live if counter in self.needs[other].steps]
+            most = max(self._most(other, counter, entering=False) for other in holders)
+            if len(holders) > most:
+                self._fail("concurrency", f"{len(holders)} calls are under way for {counter}, {most} may", run_id)
+
+    def _most(self, run_id: str, counter: str, *, entering: bool) -> int:
+        """How many calls may hold a counter by the limit of a run's function; whoever is in may stay when it falls."""
         needs = self.needs[run_id]
-        taken: dict[str, int] = {}
-        for other in under_way:
-            if tables.runs[other].status in LIVE:
-                _count(taken, self.needs[other].steps)
-        for counter, limit in needs.steps.items():
-            versions = self.rows[needs.function_id][-3:]
-            most = max(in_force(row).steps[int(limit)]["limit"] for row in versions)
-            if taken[counter] > most:
-                self._fail("concurrency", f"{taken[counter]} calls are under way for {counter}, {most} may", run_id)
+        rows = self.candidates(needs.function_id) if entering else self._versions(needs.function_id)
+        return max(rules.steps[int(needs.steps[counter])]["limit"] for rules in rows)
+
+    def _versions(self, function_id: str) -> list[Rules]:
+        return [in_force(row) for row in self.rows[function_id]]
 
     # Starts
 
@@ -267,12 +272,10 @@ class Flow:
             key = key_of(rules.rate, self.needs[row.id].event) if rules.rate else None
             if rules.rate is None or key is None or row.created_at < self.jumped_at or rules.debounce:
                 continue
-            if row.function_id in self.unsteady:
-                continue
             times = self.places.setdefault((row.function_id, key), [])
             times.append(row.created_at)
             window = [time for time in times if time > row.created_at - ms(rules.rate["period"])]
-            if len(window) > rules.rate["limit"]:
+            if len(window) > rules.rate["limit"] and row.function_id not in self.unsteady:
                 self._fail("rate", f"{len(window)} places taken of {rules.rate}: {window}", row.id)
         for event in changes.events:
             for function_id in self._met_by(event):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from perdure.core.settings import Settings
@@ -252,6 +252,9 @@ def outcomes(take: Any, rule: Fields, was: Open | None, events: tuple[Arrived, .
 def _debounce(rule: Fields, held: Open | None, event: Arrived, out: tuple[tuple[int, ...], ...]) -> Outcome:
     """A debounce takes in an event."""
     if held is not None and event.ts < held.ts:
+        if event.at is not None:
+            # Where the period has become shorter, it ends earlier.
+            held = replace(held, due=(min(held.due[0], event.at + ms(rule["period"])), held.due[1]))
         return held, out
     first_at = event.at if held is None else held.first_at
     if event.at is None or first_at is None:
