@@ -154,6 +154,8 @@ class Dispatcher:
         """Handle an item. If applying what follows it has failed before, fail its run; if that fails too, let it be."""
         faults = self.faults.get(ref, 0)
         if faults >= GIVE_UP:
+            if isinstance(queue, TurnQueue):
+                self._state.lines.turns.give_back(job_id(ref.run_id, ref.n))
             return
         try:
             if faults < GIVE_UP - 1:
@@ -236,7 +238,7 @@ class Dispatcher:
         item = run.items.get(ref.n)
         if item is None or item.in_flight or item.rank != ref.rank:
             if isinstance(queue, TurnQueue):
-                state.lines.turns.give_back(job_id(ref.run_id, ref.n))
+                state.lines.regret(run, ref.n)
             return
         if item.kind in CALLING:
             self._call(queue, ref, run, item, now)

@@ -158,12 +158,24 @@ class Lines:
             del line.fed[name]
             self.turns.withdraw(ticket)
             self.touched[line] = None
-            return
+            if not item.in_flight:
+                return
         self.turns.give_back(name)
         waiting = self._queues.all.get((run.function_id, item.part))
         if isinstance(waiting, Line) and not item.in_flight and (item.rank, run.id, item.n) <= waiting.edge:
             waiting.gone.add(name)
             self.touched[waiting] = None
+
+    def regret(self, run: Run, n: int) -> None:
+        """A call that was given its turn turns out to be gone, or to be under way already: then it keeps its places.
+
+        A window that was read a while ago may show such calls.
+        """
+        item = run.items.get(n)
+        if item is None or not item.in_flight:
+            self.turns.give_back(job_id(run.id, n))
+        if run.started_at is None or run.status.ended:
+            self.turns.give_back(run.id)
 
     def hold(self, run: Run, item: Item) -> None:
         """Count the places of a call that is under way already."""

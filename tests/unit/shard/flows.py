@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from perdure.core.flow.admission import RunFlow
 from perdure.core.model import CALLING
 from perdure.shard.calls import job_id
-from tests.unit.shard.shards import APP, SentCall, World, config
+from tests.unit.shard.shards import APP, SentCall, World, an_event, config
 
 F = f"{APP}-f"
 
@@ -105,3 +107,31 @@ def reasons(w: World) -> list[str]:
 def generations(w: World, generation: int = 1) -> list[SentCall]:
     """The calls that were made for the first time (or for the `generation`th)."""
     return [call for call in w.network.calls if call.headers["x-inngest-generation-id"] == str(generation)]
+
+
+def hold_reads(w: World, wanted: str = "find_keys") -> list[asyncio.Event]:
+    """Let reads of the store end only when the test says so."""
+    gates: list[asyncio.Event] = []
+
+    async def hold(name: str) -> None:
+        if name == wanted:
+            gates.append(asyncio.Event())
+            await gates[-1].wait()
+
+    w.store.load_gate = hold
+    return gates
+
+
+GROUP = 50
+
+
+async def send_many(w: World, count: int, data: Callable[[int], Any] = lambda n: {"n": n}) -> None:
+    """Send events in requests of `GROUP`, one in a millisecond."""
+    for at in range(0, count, GROUP):
+        await w.send(*[an_event("go", data(n), at=w.clock.now()) for n in range(at, min(at + GROUP, count))])
+        await asyncio.sleep(0.001)
+
+
+def in_order(numbers: list[int], slack: int = 2 * GROUP + 20) -> bool:
+    """Whether runs were served as they came; those of one millisecond may come in any order."""
+    return all(abs(n - place) <= slack for place, n in enumerate(numbers))

@@ -4,44 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from perdure.core.flow.admission import Pause
+from perdure.core.model import FIRST_ITEM
 from perdure.errors import StoreUnavailable
-from perdure.shard import directory, lines, loads, queues
 from perdure.shard import lines as lines_module
 from perdure.shard import memory as memory_module
-from perdure.shard.commands import CancelRun, PauseFunction
+from perdure.shard import queues
+from perdure.shard.commands import CancelRun
+from perdure.shard.lines import Line
+from perdure.shard.rows import ItemRef
 from tests.unit.shard.flows import (
-    F,
     check_places,
     check_rest,
     data_of,
     drain,
     finish_all,
     generations,
+    in_order,
+    send_many,
     statuses,
     world,
 )
 from tests.unit.shard.shards import World, an_event, config, sleep, step, virtually
-
-GROUP = 50
-
-
-async def send_many(w: World, count: int, data: Callable[[int], Any] = lambda n: {"n": n}) -> None:
-    """Send events in requests of `GROUP`, one in a millisecond."""
-    for at in range(0, count, GROUP):
-        await w.send(*[an_event("go", data(n), at=w.clock.now()) for n in range(at, min(at + GROUP, count))])
-        await asyncio.sleep(0.001)
-
-
-def in_order(numbers: list[int], slack: int = 2 * GROUP + 20) -> bool:
-    """Whether runs were served as they came; those of one millisecond may come in any order."""
-    return all(abs(n - place) <= slack for place, n in enumerate(numbers))
 
 
 class TestLongLines:
@@ -99,9 +87,10 @@ class TestLongLines:
         assert statuses(w) == {"COMPLETED": 5_000}
         check_rest(w)
 
-    @pytest.mark.parametrize("seed", range(6))
-    def test_windows_of_four_and_late_comers_with_priority(
-        self, seed: int, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize("what", ["step", "fn"])
+    @pytest.mark.parametrize("seed", range(8))
+    def test_small_windows_and_late_comers_with_priority(
+        self, seed: int, what: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The important pass those who have a ticket, and push the edge below them."""
         monkeypatch.setattr(queues, "WINDOW", 8)
@@ -115,7 +104,9 @@ class TestLongLines:
         async def test() -> None:
             dice = random.Random(seed)
             w = await world(
-                concurrency=[{"limit": 2}, {"limit": 1, "key": "event.data.u"}],
+                concurrency=[{"limit": 2}, {"limit": 1, "key": "event.data.u"}]
+                if what == "step"
+                else {"fn": [{"limit": 1, "key": "event.data.u"}], "step": [{"limit": 2}]},
                 priority={"run": "event.data.p"},
             )
 
@@ -126,25 +117,30 @@ class TestLongLines:
                 asyncio.get_running_loop().call_later(dice.choice((0, 0.01, 0.1)), run)
 
             w.store.load_gate, w.store.scheduler = dawdle, land
+
+            def check_limits(w: World) -> None:
+                """Also calls of cancelled runs are open, until their app has ended them."""
+                calls = [call for call in w.network.open if w.run(call.run_id).status == "RUNNING"]
+                assert len(calls) <= 2
+                assert len({data_of(call)["u"] for call in calls}) == len(calls)
+
             sent: list[asyncio.Future[Any]] = []
             for _ in range(150):
                 data = {"u": dice.randrange(3), "p": dice.choice((-100, 0, 0, 50, 600))}
                 sent.append(asyncio.ensure_future(w.send(an_event("go", data))))
                 await w.sleep(dice.choice((0, 0, 0.005, 0.02)))
                 calls = w.network.open
-                assert len(calls) <= 2
-                assert len({data_of(call)["u"] for call in calls}) == len(calls)
+                check_limits(w)
                 if calls and dice.random() < 0.4:
                     dice.choice(calls).returns()
-                if dice.random() < 0.1:
+                if dice.random() < 0.3:
                     run_id = dice.choice(list(w.tables.runs) or [""])
                     sent.append(asyncio.ensure_future(w.submit(CancelRun(run=run_id))))
             await asyncio.gather(*sent)
             for _ in range(3_000):
                 await w.sleep(0.1)
                 calls = w.network.open
-                assert len(calls) <= 2
-                assert len({data_of(call)["u"] for call in calls}) == len(calls)
+                check_limits(w)
                 if calls:
                     dice.choice(calls).returns()
                 elif not any(run.status in ("QUEUED", "RUNNING") for run in w.tables.runs.values()):
@@ -281,149 +277,54 @@ class TestEnds:
         check_rest(w)
 
 
-class TestLimitsChange:
-    @pytest.mark.parametrize("rules", [{"concurrency": 5}, {}])
-    def test_raised_or_removed(self, rules: dict[str, Any]) -> None:
+class TestStaleReferences:
+    """A window that was read a while ago shows calls that have gone, or are under way, since."""
+
+    def line(self, w: World) -> Line:
+        (found,) = [queue for queue in w.shard.state.queues.all.values() if isinstance(queue, Line)]
+        return found
+
+    def show(self, w: World, run_id: str) -> None:
+        line = self.line(w)
+        line.push(ItemRef(line.heap[0].rank - 1, run_id, FIRST_ITEM), 1)
+        w.shard.state.lines.touched[line] = None
+
+    @pytest.mark.parametrize("in_memory", [True, False])
+    def test_of_a_run_that_has_ended(self, in_memory: bool) -> None:
         @virtually
         async def test() -> None:
-            w = await world(concurrency=1)
-            await send_many(w, 10)
+            w = await world(concurrency={"fn": [{"limit": 1}], "step": [{"limit": 1}]})
+            await w.send(*[an_event("go", {"n": n}) for n in range(100)])
+            first = await w.call()
+            gone = sorted(w.tables.runs)[1]
+            await w.submit(CancelRun(run=gone))
             await w.settle()
-            assert len(w.network.open) == 1
-            await w.register(config("f", "go", **rules))
-            await w.settle()
-            assert len(w.network.open) == rules.get("concurrency", 10)
-            check_places(w)
-            await drain(w)
-            assert statuses(w) == {"COMPLETED": 10}
+            if in_memory:
+                w.shard._loads.want_run(gone, CancelRun(run=gone))
+                w.shard._loads.flush()
+                await w.settle()
+            self.show(w, gone)
+            first.returns()
+            assert len(await drain(w)) == 98
             check_rest(w)
 
         test()
 
     @virtually
-    async def test_lowered(self) -> None:
-        w = await world(concurrency=4)
-        await send_many(w, 10)
+    async def test_of_a_call_under_way(self) -> None:
+        w = await world(concurrency=1)
+        await w.send(*[an_event("go") for _ in range(100)])
+        call = await w.call()
+        w.shard._dispatcher.paused = True
+        await w.register(config("f", "go", concurrency=3))
         await w.settle()
-        await w.register(config("f", "go", concurrency=2))
-        first = w.network.open
-        assert len(first) == 4
-        for call, left in zip(first, (3, 2, 2, 2), strict=True):
-            call.returns()
-            await w.settle()
-            assert len(w.network.open) == left
-            check_places(w)
-        await drain(w)
-        check_rest(w)
-
-    @virtually
-    async def test_added_while_runs_are_under_way(self) -> None:
-        """Runs that began without limits go on without."""
-        w = await world()
-        await w.send(an_event("go"), an_event("go"))
-        await w.settle()
-        await w.register(config("f", "go", concurrency=1))
-        await w.send(an_event("go"), an_event("go"))
+        self.show(w, call.run_id)
+        w.shard._dispatcher.paused = False
+        await w.send(an_event("other"))
         await w.settle()
         assert len(w.network.open) == 3
-        for call in list(w.network.open)[:2]:
-            call.ops(step("a", 1))
-        await w.settle()
-        await drain(w)
-        assert statuses(w) == {"COMPLETED": 4}
-        check_rest(w)
-
-    @virtually
-    async def test_the_key_changes_while_runs_wait(self) -> None:
-        w = await world(concurrency=[{"limit": 1, "key": "event.data.u"}])
-        await w.send(*[an_event("go", {"u": 1, "v": n}) for n in range(3)])
-        await w.settle()
-        await w.register(config("f", "go", concurrency=[{"limit": 1, "key": "event.data.v"}]))
-        await w.send(*[an_event("go", {"u": 1, "v": n}) for n in range(3)])
-        await w.restart()
-        await w.settle()
-        await drain(w)
-        assert statuses(w) == {"COMPLETED": 6}
-        check_rest(w)
-
-    @virtually
-    async def test_its_throttle_is_removed(self) -> None:
-        w = await world(throttle={"limit": 1, "period": "1h"})
-        await send_many(w, 3)
-        await w.settle()
-        assert len(w.network.open) == 1
-        await w.register(config("f", "go"))
-        await w.settle()
-        assert len(w.network.open) == 3
-        await drain(w)
-        check_rest(w)
-
-    @virtually
-    async def test_the_function_is_archived_while_runs_wait(self) -> None:
-        w = await world(concurrency=1)
-        await send_many(w, 3)
-        await w.settle()
-        await w.register(config("g", "other"))
-        await drain(w)
-        assert statuses(w) == {"COMPLETED": 3}
-        check_rest(w)
-
-
-class TestPause:
-    @virtually
-    async def test_two_thousand_held_over_a_restart(self) -> None:
-        w = await world(concurrency=20)
-        await w.submit(PauseFunction(slug=F, pause=Pause.HOLD))
-        await send_many(w, 2_000)
-        await w.restart()
-        await w.sleep(5)
-        assert not w.network.calls
-        await w.submit(PauseFunction(slug=F, pause=Pause.NO))
-        order = [data_of(call)["n"] for call in await drain(w)]
-        assert sorted(order) == list(range(2_000))
-        assert in_order(order)
-        check_rest(w)
-
-    @virtually
-    async def test_paused_again_in_the_middle_of_what_was_held(self) -> None:
-        w = await world(concurrency=5)
-        await w.submit(PauseFunction(slug=F, pause=Pause.HOLD))
-        await send_many(w, 1_500)
-        await w.submit(PauseFunction(slug=F, pause=Pause.NO))
-        await w.submit(PauseFunction(slug=F, pause=Pause.HOLD))
-        await w.settle()
-        await w.restart()
-        await w.settle(400)
-        before = len(await drain(w))
-        assert before < 1_500
-        await w.submit(PauseFunction(slug=F, pause=Pause.NO))
-        await w.settle()
-        await drain(w)
-        assert statuses(w) == {"COMPLETED": 1_500}
-        check_rest(w)
-
-    @virtually
-    async def test_runs_that_have_begun_go_on(self) -> None:
-        w = await world(concurrency=1)
-        await w.send(an_event("go"))
-        (await w.call()).ops(sleep("s", "10s"))
-        await w.submit(PauseFunction(slug=F, pause=Pause.HOLD))
-        await w.send(an_event("go"))
-        await w.sleep(11)
-        (await w.call()).returns()
-        await w.settle()
-        assert statuses(w) == {"COMPLETED": 1, "QUEUED": 1}
-
-    @virtually
-    async def test_a_held_run_can_be_cancelled(self) -> None:
-        w = await world(concurrency=1)
-        await w.submit(PauseFunction(slug=F, pause=Pause.HOLD))
-        await w.send(an_event("go"), an_event("go"))
-        await w.restart()
-        await w.submit(CancelRun(run=min(w.tables.runs)))
-        await w.submit(PauseFunction(slug=F, pause=Pause.NO))
-        await drain(w)
-        assert statuses(w) == {"COMPLETED": 1, "CANCELLED": 1}
+        check_places(w)
+        assert len(await drain(w)) == 100
         check_rest(w)
 
 
@@ -528,46 +429,3 @@ class TestScopes:
             await w.sleep(1.01)
         order = [data_of(call)["p"] for call in w.network.calls]
         assert order[1:] == [p for p in (100, 5, 0, -5) if p != order[0]]
-
-
-class TestDirectory:
-    """More lines than are listed: the others are in the store only, and come round."""
-
-    @virtually
-    async def test_every_key_has_its_turn(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(directory, "MAX_LINES", 20)
-        monkeypatch.setattr(directory, "PAGE", 5)
-        monkeypatch.setattr(lines, "PAGE", 5)
-        monkeypatch.setattr(loads, "PAGE", 5)
-        w = await World().start(config("f", "go", concurrency=[{"limit": 1, "key": "event.data.u"}]))
-        await w.send(*[an_event("go", {"u": n % 60}) for n in range(180)])
-        await w.settle()
-        served: Counter[int] = Counter()
-        for restart in range(300):
-            if restart == 20:
-                w.network.calls.clear()
-                await w.restart()
-            await w.sleep(0.3)
-            assert w.shard.state.lines.directory.listed <= 20
-            for call in w.network.open:
-                served[call.body["event"]["data"]["u"]] += 1
-                call.returns()
-            if sum(run.status == "COMPLETED" for run in w.tables.runs.values()) == 180:
-                break
-        assert sum(run.status == "COMPLETED" for run in w.tables.runs.values()) == 180
-        assert not w.shard.state.lines.directory.beyond
-
-    @virtually
-    async def test_those_that_wait_for_long_step_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(directory, "MAX_LINES", 10)
-        monkeypatch.setattr(directory, "PAGE", 5)
-        monkeypatch.setattr(lines, "PAGE", 5)
-        monkeypatch.setattr(loads, "PAGE", 5)
-        rules = {"throttle": {"limit": 1, "period": "1h", "key": "event.data.u"}}
-        w = await World().start(config("f", "go", **rules))
-        await w.send(*[an_event("go", {"u": n % 10}) for n in range(20)])
-        await w.settle()
-        first = len(w.network.calls)
-        await w.send(*[an_event("go", {"u": f"new {n}"}) for n in range(20)])
-        await w.sleep(30)
-        assert (first, len(w.network.calls)) == (10, 30)
