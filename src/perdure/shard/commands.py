@@ -400,9 +400,13 @@ class StepJob(Command):
 
 @dataclass(slots=True, eq=False)
 class StopJob(Command):
-    """End a job where it is. The answer is the `Job`, or None if it is unknown."""
+    """End a job where it is. The answer is the `Job`, or None if it is unknown.
+
+    `reason` is there if nobody wished it: the job cannot go on.
+    """
 
     job_id: str = ""
+    reason: str = ""
 
 
 @dataclass(slots=True, eq=False)

@@ -419,7 +419,7 @@ def step_job(state: State, command: c.StepJob) -> None:
 def stop_job(state: State, command: c.StopJob) -> None:
     """End a job where it is."""
     job = state.jobs.get(command.job_id)
-    answer(state, command, None if job is None else end_job(state, job))
+    answer(state, command, None if job is None else end_job(state, job, command.reason))
 
 
 def forget_keys(state: State, command: c.ForgetKeys) -> None:

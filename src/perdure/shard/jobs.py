@@ -61,11 +61,14 @@ def restore_job(state: State, row: KeyRow) -> None:
     state.jobs[row.key] = msgspec.json.decode(row.value, type=Job)
 
 
-def end_job(state: State, job: Job) -> Job:
+def end_job(state: State, job: Job, reason: str = "") -> Job:
     """End a job where it is; what it has done stays done."""
     if job.state is not JobState.RUNNING:
         return job
-    return put_job(state, msgspec.structs.replace(job, state=JobState.STOPPED, ended_at=state.now))
+    stopped = msgspec.structs.replace(
+        job, state=JobState.STOPPED, reason=reason or job.reason, ended_at=state.now
+    )
+    return put_job(state, stopped)
 
 
 def go_on(state: State, job: Job, page: Page, keys: Mapping[str, Keys], found: Mapping[KeyRef, bytes]) -> Job:
