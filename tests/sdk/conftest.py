@@ -46,13 +46,15 @@ KINDS = {
 RULED = {
     "flow-py": Kind("python_flow.py", "/api/inngest", known="one"),
     "flow-py-cron": Kind("python_flow.py", "/cron/api/inngest", known="every-second"),
+    "refused-py": Kind("refused.py", "/refused/cron/api/inngest"),
+    "refused-js": Kind("refused.mjs", "/refused/cron/api/inngest"),
     "flow-js": Kind("app_flow.mjs", "/api/inngest", checkpoints=True, known="one"),
     "flow-js-cron": Kind("app_flow.mjs", "/cron/api/inngest", checkpoints=True, known="every-second"),
 }
 ALL = {**KINDS, **RULED}
 
 PYTHON = ("fastapi", "fastapi-sync", "fastapi-stream", "flask", "flask-async")
-JS = ("js", "js-plain", "js-stream", "js3", "js3-wait", "flow-js", "flow-js-cron")
+JS = ("js", "js-plain", "js-stream", "js3", "js3-wait", "flow-js", "flow-js-cron", "refused-js")
 
 
 def pytest_configure(config: pytest.Config) -> None:

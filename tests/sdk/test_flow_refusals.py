@@ -7,12 +7,14 @@ answered to its SDK.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.sdk.driver import App
+from tests.sdk.conftest import Starter
+from tests.sdk.driver import App, Server
 
 AFTER_SHOP = "line 1, column 17"
 PERIOD = "between 1s and 1d"
@@ -80,35 +82,41 @@ CASES = [
 ]
 
 
-def put(flow: App, case: str) -> httpx.Response:
-    url = f"{flow.process.url}/refused/{case}/api/inngest"
+@pytest.fixture(scope="module")
+def refusing(start_app: Starter) -> Callable[[str], App]:
+    """Gives an app whose process serves those of all cases, of `py` or `js`."""
+    return cache(lambda sdk: start_app(f"refused-{sdk}"))
+
+
+def put(app: App, case: str) -> httpx.Response:
+    url = f"{app.process.url}/refused/{case}/api/inngest"
     return httpx.put(url, headers={"X-Inngest-Server-Kind": "dev"}, timeout=10)
 
 
-def shown_app(flow: App, name: str) -> dict[str, Any]:
+def shown_app(server: Server, name: str) -> dict[str, Any]:
     """An app as the server shows it."""
-    answer = flow.server.http.post(
+    answer = server.http.post(
         "/v0/gql", json={"query": "{ apps { name connected error functions { slug } } }"}
     )
     return dict(next(app for app in answer.json()["data"]["apps"] if app["name"] == name))
 
 
 @pytest.mark.parametrize(("sdk", "case"), CASES)
-def test_registration_is_refused_by_name(apps: Callable[[str], App], sdk: str, case: str) -> None:
-    flow = apps(f"flow-{sdk}")
-    answer = put(flow, case)
+def test_registration_is_refused_by_name(refusing: Callable[[str], App], sdk: str, case: str) -> None:
+    app = refusing(sdk)
+    answer = put(app, case)
     name = f"refused-{sdk}-{case}"
     # The Python SDK passes the server's answer on, with a status of its own.
     assert answer.status_code == (200 if sdk == "py" else 400)
     assert answer.json().get("modified", False) is False
-    reason = shown_app(flow, name)["error"]
+    reason = shown_app(app.server, name)["error"]
     missing = [word for word in (f"{name}-wrong", *REASONS[case]) if word not in reason]
     assert not missing, f"{missing} not in: {reason}"
-    assert f"{name}-wrong" not in flow.server.functions()
+    assert f"{name}-wrong" not in app.server.functions()
 
 
 @pytest.mark.parametrize("sdk", ["py", pytest.param("js", marks=pytest.mark.node)])
-def test_sdk_hands_the_reason_to_whoever_syncs(apps: Callable[[str], App], sdk: str) -> None:
+def test_sdk_hands_the_reason_to_whoever_syncs(refusing: Callable[[str], App], sdk: str) -> None:
     """The JavaScript SDK passes on, and logs, nothing but the text of `error`."""
-    told = put(apps(f"flow-{sdk}"), "two-mistakes").text
+    told = put(refusing(sdk), "two-mistakes").text
     assert all(word in told for word in REASONS["two-mistakes"]), told

@@ -101,6 +101,19 @@ def received(app: App, event_id: str) -> float:
     return datetime.fromisoformat(answer["received_at"].replace("Z", "+00:00")).timestamp()
 
 
+def allowed(times: list[float], limit: int, period: float) -> list[int]:
+    """1 for each event that starts a run, by the words of the promise: at most `limit` in any period."""
+    taken: list[float] = []
+    result = []
+    for at in times:
+        close = [place for place in taken if abs(at - place - period) < EARLY_S]
+        assert not close, "an event came just when a place became free: the machine is too busy to tell"
+        free = sum(at - place < period for place in taken) < limit
+        result.append(int(free))
+        taken += [at] * free
+    return result
+
+
 @on_both
 @side_by_side
 def test_rate_limit_holds_in_any_window(app: App) -> None:
@@ -111,13 +124,11 @@ def test_rate_limit_holds_in_any_window(app: App) -> None:
     for at in (0, 1.2, 1.5, 2.4, 2.7, 3.6):
         time.sleep(max(0.0, begin + at - time.time()))
         events += send(app, "any-window", key, {"n": at})
-    times = [received(app, event) for event in events]
-    assert (
-        max(abs(real - begin - at) for real, at in zip(times, (0, 1.2, 1.5, 2.4, 2.7, 3.6), strict=True))
-        < 0.25
-    ), "the machine is too busy for this test to tell anything"
-    worked(app, key, 4)
-    assert [len(app.server.runs(event)) for event in events] == [1, 1, 0, 1, 0, 1]
+    expected = allowed([received(app, event) for event in events], limit=2, period=2)
+    assert expected.count(0) >= 1
+    worked(app, key, expected.count(1))
+    time.sleep(0.3)
+    assert [len(app.server.runs(event)) for event in events] == expected
 
 
 @on_both

@@ -1,7 +1,6 @@
 """Apps on the official Python SDK whose functions are under rules of flow control, in one process.
 
-`/api/inngest` is app `flow-py`, `/cron/api/inngest` app `flow-py-cron`. `/refused/<case>/api/inngest` are apps of one
-function each, whose rule is wrong (`refused.py`). `GET /log?key=` shows what happened.
+`/api/inngest` is app `flow-py`, `/cron/api/inngest` app `flow-py-cron`. `GET /log?key=` shows what happened.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ import uvicorn
 from call_log import CallLog
 from functions_flow import FlowFunctions, every_second
 from python_fastapi import Recording
-from refused import CASES, refused
 from serving import make_client
 
 
@@ -25,11 +23,6 @@ def build(server: str, log: CallLog) -> fastapi.FastAPI:
     flow, cron = make_client("flow-py", server), make_client("flow-py-cron", server)
     inngest.fast_api.serve(app, flow, FlowFunctions(flow, log).functions, serve_path="/api/inngest")
     inngest.fast_api.serve(app, cron, every_second(cron, log), serve_path="/cron/api/inngest")
-    for case in CASES:
-        client = make_client(f"refused-py-{case}", server)
-        inngest.fast_api.serve(
-            app, client, [refused(client, case)], serve_path=f"/refused/{case}/api/inngest"
-        )
 
     @app.get("/log")
     def show(key: str) -> fastapi.Response:

@@ -1,15 +1,21 @@
-"""Functions whose rules are wrong in one place, each in an app of its own: their registration is refused.
+"""Apps on the official Python SDK of one function each, whose rule is wrong: their registration is refused.
 
+Each is served at `/refused/<case>/api/inngest`, all in one process.
 `CASES` are options of `create_function`, by a name that the twin `../js/refused.mjs` uses too. Some mistakes cannot be
 made with the Python SDK, since it does not take them itself: a scope that does not exist, a duration below a second.
 """
 
 from __future__ import annotations
 
+import argparse
 from datetime import timedelta
 from typing import Any
 
+import fastapi
 import inngest
+import inngest.fast_api
+import uvicorn
+from serving import make_client
 
 EVENT = inngest.TriggerEvent(event="refused/event")
 HOUR = timedelta(hours=1)
@@ -74,3 +80,21 @@ def refused(client: inngest.Inngest, case: str) -> inngest.Function[Any]:
         pass
 
     return wrong
+
+
+def build(server: str) -> fastapi.FastAPI:
+    """All apps, for the server at the URL `server`."""
+    app = fastapi.FastAPI()
+    for case in CASES:
+        client = make_client(f"refused-py-{case}", server)
+        path = f"/refused/{case}/api/inngest"
+        inngest.fast_api.serve(app, client, [refused(client, case)], serve_path=path)
+    return app
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--server", required=True)
+    options = parser.parse_args()
+    uvicorn.run(build(options.server), host="127.0.0.1", port=options.port, log_level="warning")

@@ -1,10 +1,14 @@
-// Functions whose rules are wrong in one place, each in an app of its own: the twin of ../apps/refused.py.
+// Apps on the current major of the npm SDK of one function each, whose rule is wrong: the twin of ../apps/refused.py.
+
+import { Inngest } from "inngest";
+import { serve } from "inngest/node";
+import { argument, isDev, quiet, serveApps } from "./serving.mjs";
 
 const broken = "event.data.shop id";
 const batch = (more = {}) => ({ maxSize: 10, timeout: "1m", ...more });
 const event = "refused/event";
 
-export const CASES = {
+const CASES = {
   "concurrency-negative": { concurrency: -1 },
   "concurrency-huge": { concurrency: 2 ** 31 },
   "concurrency-three": { concurrency: [{ limit: 3 }, { limit: 2 }, { limit: 1 }] },
@@ -48,6 +52,13 @@ export const CASES = {
   "two-mistakes": { rateLimit: { limit: 0, period: "1h" }, throttle: { limit: 1, period: "1h", key: broken } },
 };
 
-/** The function of a case. */
-export const refused = (client, name) =>
-  client.createFunction({ id: "wrong", retries: 0, triggers: [{ event }], ...CASES[name] }, async () => {});
+const mounts = Object.entries(CASES).map(([name, options]) => {
+  const client = new Inngest({
+    id: `refused-js-${name}`, baseUrl: argument("server"), isDev, logger: quiet, internalLogger: quiet,
+  });
+  const wrong = client.createFunction({ id: "wrong", retries: 0, triggers: [{ event }], ...options }, async () => {});
+  const servePath = `/refused/${name}/api/inngest`;
+  return [servePath, serve({ client, functions: [wrong], servePath })];
+});
+
+serveApps(Object.fromEntries(mounts));
