@@ -212,8 +212,8 @@ def _hold(state: State, function: Function, decision: Hold) -> None:
     if held.fires is not None:
         _put_aside(state, KeyRef(CLOSED_DEBOUNCE, function.id, _new_id(state)), held.fires.encode())
     state.put_key(ref, held.state.encode())
-    if held.action is debounce.DebounceAction.OPENED:
-        # A due time that moves is not written again: the timer looks at it when it fires.
+    if held.action is debounce.DebounceAction.OPENED or held.sooner:
+        # A due time that moves on is not written again: the timer looks at it when it fires.
         state.set_timer(timer_id(ref), function.id, held.state.due)
 
 
@@ -230,7 +230,7 @@ def _collect(state: State, function: Function, decision: Collect) -> None:
         state.drop_timer(timer_id(ref))
         return
     state.put_key(ref, collected.state.encode())
-    if collected.action is BatchAction.OPENED:
+    if collected.action is BatchAction.OPENED or collected.sooner:
         state.set_timer(timer_id(ref), function.id, collected.state.due)
 
 

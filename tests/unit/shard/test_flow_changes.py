@@ -8,6 +8,7 @@ import pytest
 
 from perdure.core.flow.admission import Pause
 from perdure.shard.commands import CancelRun, PauseFunction
+from tests.sim.virtual_time import START_MS
 from tests.unit.shard.flows import (
     F,
     check_places,
@@ -166,3 +167,44 @@ class TestPause:
         await drain(w)
         assert statuses(w) == {"COMPLETED": 1, "CANCELLED": 1}
         check_rest(w)
+
+
+class TestShorterTimes:
+    """What is held back by a time that has become shorter is not held for the longer one."""
+
+    @virtually
+    async def test_of_a_debounce(self) -> None:
+        w = await world(debounce={"period": "1h"})
+        await w.send(an_event("go", {"n": 1}))
+        await w.register(config("f", "go", debounce={"period": "5s"}))
+        await w.sleep(1)
+        await w.send(an_event("go", {"n": 2}, at=w.clock.now()))
+        await w.sleep(5.1)
+        assert [data_of(call)["n"] for call in w.network.calls] == [2]
+        await w.sleep(4_000)
+        await drain(w)
+        assert len(w.tables.runs) == 1
+        check_rest(w)
+
+    @virtually
+    async def test_of_a_batch(self) -> None:
+        w = await world(batchEvents={"maxSize": 10, "timeout": "10m"})
+        await w.send(an_event("go"))
+        await w.register(config("f", "go", batchEvents={"maxSize": 10, "timeout": "5s"}))
+        await w.send(an_event("go"))
+        await w.sleep(5.1)
+        assert [len(call.body["events"]) for call in w.network.calls] == [2]
+        await w.sleep(4_000)
+        await drain(w)
+        check_rest(w)
+
+    @virtually
+    async def test_of_a_clock_that_is_set_back(self) -> None:
+        w = await world(debounce={"period": "5s"})
+        w.clock.offset = 3_600_000
+        await w.send(an_event("go", {"n": 1}, at=w.clock.now()))
+        w.clock.offset = 0
+        await w.sleep(1)
+        await w.send(an_event("go", {"n": 2}, at=START_MS + 3_600_001))
+        await w.sleep(6)
+        assert len(w.tables.runs) == 1

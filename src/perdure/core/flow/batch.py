@@ -52,12 +52,14 @@ class BatchDecision(msgspec.Struct, frozen=True, gc=False):
     """What an event does to the batch of its key.
 
     `state` is the buffer with the event: to be stored, or to be run if `action` is FULL (then nothing is stored).
-    `fires` is an earlier buffer whose time was over: it runs now too, before.
+    `fires` is an earlier buffer whose time was over: it runs now too, before. `sooner` tells that the buffer is due
+    before the time that was set for it, as when the rule has become shorter meanwhile.
     """
 
     action: BatchAction
     state: BatchState
     fires: BatchState | None = None
+    sooner: bool = False
 
 
 class BatchCondition:
@@ -93,6 +95,7 @@ def add(rule: Batch, state: BatchState | None, event: Arrival, now: int, batch_i
     fires = None
     if state is not None and (now >= state.due or is_full(rule, state)):
         fires, state = state, None
+    sooner = False
     if state is None:
         state = BatchState(batch_id, now, now + rule.timeout_ms, event.size, {event.id: event.receipt})
         action = BatchAction.OPENED
@@ -100,9 +103,10 @@ def add(rule: Batch, state: BatchState | None, event: Arrival, now: int, batch_i
         events = {**state.events, event.id: event.receipt}
         # Also if the clock was set back, nobody waits for longer than the rule says.
         due = min(state.due, now + rule.timeout_ms)
+        sooner = due < state.due
         state = BatchState(state.id, state.created_at, due, state.bytes + event.size, events)
         action = BatchAction.ADDED
-    return BatchDecision(BatchAction.FULL if is_full(rule, state) else action, state, fires)
+    return BatchDecision(BatchAction.FULL if is_full(rule, state) else action, state, fires, sooner)
 
 
 def is_full(rule: Batch, state: BatchState) -> bool:

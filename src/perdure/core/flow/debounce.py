@@ -56,12 +56,14 @@ class DebounceState(Stored, frozen=True):
 class DebounceDecision(msgspec.Struct, frozen=True, gc=False):
     """What an event does to the debounce of its key.
 
-    `state` is what to store, `fires` a debounce that was over before this event: its run starts now.
+    `state` is what to store, `fires` a debounce that was over before this event: its run starts now. `sooner` tells
+    that it is due before the time that was set for it, as when the rule has become shorter meanwhile.
     """
 
     action: DebounceAction
     state: DebounceState
     fires: DebounceState | None = None
+    sooner: bool = False
 
 
 def add(rule: Debounce, state: DebounceState | None, event: Arrival, now: int) -> DebounceDecision:
@@ -73,9 +75,11 @@ def add(rule: Debounce, state: DebounceState | None, event: Arrival, now: int) -
     first_at, events = min(state.first_at, now), state.events + 1
     if event.ts < state.event.ts:
         due = min(state.due, now + rule.period_ms)
-        return DebounceDecision(DebounceAction.IGNORED, DebounceState(state.event, first_at, due, events))
+        ignored = DebounceState(state.event, first_at, due, events)
+        return DebounceDecision(DebounceAction.IGNORED, ignored, sooner=due < state.due)
     due = _due(rule, first_at, now)
-    return DebounceDecision(DebounceAction.REPLACED, DebounceState(event, first_at, due, events))
+    replaced = DebounceState(event, first_at, due, events)
+    return DebounceDecision(DebounceAction.REPLACED, replaced, sooner=due < state.due)
 
 
 def is_due(state: DebounceState, now: int) -> bool:
