@@ -100,6 +100,8 @@ class FlowLoads(Reads):
 
     def parts(self, function_id: str) -> None:
         """Read on in the names of a function's lines."""
+        # At once, and not when the task begins: a second read of the same page would find the first gone.
+        self._state.lines.directory.reading = True
         self._start(self._load_parts(function_id))
 
     def _flush_rules(self) -> None:
