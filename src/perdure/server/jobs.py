@@ -7,6 +7,7 @@ at the start, from the cursor that their last commit left.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from functools import partial
 from typing import NamedTuple, cast
@@ -101,15 +102,21 @@ class JobDriver:
                 current = await self._step(current)
             except (RequestError, StoreUnavailable) as error:
                 if not _passes(error):
-                    log.error("job %s is stopped: %s", job.id, error)
-                    await self._server.submit(StopJob(job_id=job.id))
+                    await self._give_up(job, error)
                     return
                 log.info("job %s waits: %s", job.id, error)
                 await asyncio.sleep(AGAIN_S)
                 current = self._server.shard.state.jobs.get(job.id)
-            except Exception:
-                log.exception("job %s has failed; it goes on at the next start", job.id)
+            except Exception as error:
+                await self._give_up(job, error)
                 return
+
+    async def _give_up(self, job: Job, error: Exception) -> None:
+        """Stop a job that cannot go on. If not even that can be done, it goes on at the next start."""
+        log.error("job %s is stopped where it is", job.id, exc_info=error)
+        reason = "The server could not go on with it; its log says why."
+        with contextlib.suppress(RequestError):
+            await self._server.submit(StopJob(job_id=job.id, reason=reason))
 
     async def _step(self, job: Job) -> Job | None:
         wanted = runs_of(job)

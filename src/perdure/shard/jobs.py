@@ -57,8 +57,9 @@ def _expires(job: Job) -> int:
 
 
 def restore_job(state: State, row: KeyRow) -> None:
-    """Put back a job that was stored."""
-    state.jobs[row.key] = msgspec.json.decode(row.value, type=Job)
+    """Put back a job that was stored, unless it has ended long ago."""
+    if not row.expires_at or row.expires_at > state.now:
+        state.jobs[row.key] = msgspec.json.decode(row.value, type=Job)
 
 
 def end_job(state: State, job: Job, reason: str = "") -> Job:

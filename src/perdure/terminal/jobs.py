@@ -107,9 +107,9 @@ def _done(job: Job) -> str:
 
 
 def _refused(job: Job) -> Line:
-    if not job.refused:
-        return []
-    return line(Piece(f", {job.refused:,} not", "bad"), Piece(f"  {clean(job.reason or '')}", "dim"))
+    """How many could not be, and why; or why the job could not go on."""
+    told = line(Piece(f", {job.refused:,} not", "bad")) if job.refused else []
+    return [*told, Piece(f"  {clean(job.reason)}", "dim")] if job.reason else told
 
 
 @click.command()

@@ -448,6 +448,42 @@ class TestInTheMiddle:
             assert {run["status"] for event in events for run in server.runs(event)} == {"Cancelled"}
 
 
+BROKEN = """
+from perdure.errors import RequestError, StoreUnavailable
+from perdure.server import jobs
+jobs.AGAIN_S = 0.1
+step, faults = jobs.JobDriver._step, [RequestError(503, 'busy'), StoreUnavailable('no'), {last}]
+async def broken(self, job):
+    if faults:
+        raise faults.pop(0)
+    return await step(self, job)
+jobs.JobDriver._step = broken
+"""
+
+
+@pytest.mark.parametrize(
+    ("last", "state"),
+    [
+        ("StoreUnavailable('no')", "done"),
+        ("RequestError(500, 'no')", "stopped"),
+        ("ValueError('no')", "stopped"),
+    ],
+)
+def test_what_goes_wrong_is_waited_for_or_told(tmp_path: Path, bare: BareApp, last: str, state: str):
+    server = start_with(tmp_path, BROKEN.format(last=last))
+    try:
+        fn, events = finished(server, bare, 2)
+        job = replay(fn, statuses=["COMPLETED"])
+        assert job["state"] == state
+        assert (job["reason"] is None) == (state == "done")
+        assert {len(server.runs(event)) for event in events} == {2 if state == "done" else 1}
+        if state == "stopped":
+            assert "its log says why" in job["reason"]
+            assert f"job {job['id']} is stopped" in server.process.output.read_text()
+    finally:
+        server.stop()
+
+
 def test_after_travel_in_time(tmp_path: Path, bare: BareApp):
     server = Server.start(tmp_path)
     try:
