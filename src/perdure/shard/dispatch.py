@@ -327,6 +327,7 @@ class Dispatcher:
         item.sent_at = now
         state.batch.put_item(run, item)
         if run.status is RunStatus.QUEUED and item.kind in CALLING:
+            state.lines.begun(run.id, item.n, now)
             state.begin(run)
         self._numbers += 1
         gate.enter(self._numbers, run.function_id, now)

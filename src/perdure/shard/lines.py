@@ -120,6 +120,8 @@ class Lines:
         self.directory = Directory()
         self._queues = queues
         self._tickets: dict[str, tuple[Line, Ticket]] = {}
+        self._let_through: dict[str, tuple[str, int]] = {}
+        """Starts that a throttle has let through and that have not left: its counter, and when."""
 
     def line(self, function_id: str, part: str, edge: ItemRef = END) -> Line:
         """The line of this name, made if it does not exist."""
@@ -160,6 +162,7 @@ class Lines:
             self.touched[line] = None
             if not item.in_flight:
                 return
+        self._let_through.pop(name, None)
         self.turns.give_back(name)
         waiting = self._queues.all.get((run.function_id, item.part))
         if isinstance(waiting, Line) and not item.in_flight and (item.rank, run.id, item.n) <= waiting.edge:
@@ -196,7 +199,16 @@ class Lines:
         self.touched[line] = None
         if grant.throttle is not None:
             self.throttled.append(grant.throttle)
+            self._let_through[grant.item] = (grant.throttle[0], now)
         return ref
+
+    def begun(self, run_id: str, n: int, now: int) -> None:
+        """A call that had its turn leaves. If its run had to be read first, its throttle counts from now."""
+        found = self._let_through.pop(job_id(run_id, n), None)
+        if found is not None and now > found[1]:
+            schedule = self.turns.room.put_off(found[0], now - found[1])
+            if schedule is not None:
+                self.throttled.append(schedule)
 
     def lists(self, line: Line) -> bool:
         """Whether a line is listed still: one that has stepped back stands for nothing."""

@@ -374,3 +374,25 @@ class TestLookback:
         await w.sleep(5)
         (await w.call()).ops(wait("first", "paid", **{"lookback": "1m", "if": "async.data.n == 2"}))
         assert (await w.call()).body["steps"]["first"]["data"] == {"n": 2}
+
+
+class TestThrottleOfRunsThatMustBeRead:
+    @virtually
+    async def test_keeps_its_distance(self) -> None:
+        w = await world(throttle={"limit": 1, "period": "5s"})
+        await w.send(*[an_event("go") for _ in range(4)])
+        await w.settle()
+
+        async def gate(name: str) -> None:
+            if name == "load_runs":
+                await asyncio.sleep(2)
+
+        await w.restart()
+        w.store.load_gate = gate
+        while len(runs := [run.started_at for run in w.tables.runs.values() if run.started_at]) < 3:
+            await w.sleep(0.1)
+            if len(runs) == 2:
+                w.store.load_gate = None
+        first, second, third = sorted(at for at in runs if at is not None)
+        assert second - first >= 7_000
+        assert third - second >= 5_000

@@ -10,7 +10,7 @@ import heapq
 from collections.abc import Mapping
 
 from perdure.core.flow.concurrency import Counters, Need
-from perdure.core.flow.throttle import ThrottleState, cut, next_start, start
+from perdure.core.flow.throttle import ThrottleState, cut, later, next_start, start
 from perdure.core.flow.waiting import Ticket
 from perdure.protocol.functions import Throttle
 
@@ -88,6 +88,14 @@ class Room:
         if before is None:
             heapq.heappush(self._expiries, (state.expires_at(), need.counter))
         return need.counter, state
+
+    def put_off(self, counter: str, ms: int) -> tuple[str, ThrottleState] | None:
+        """A start that was let through comes so much later: those after it keep their distance. The schedule, if any."""
+        state = self.throttles.get(counter)
+        if state is None:
+            return None
+        self.throttles[counter] = later(state, ms)
+        return counter, self.throttles[counter]
 
     def restore_throttle(self, counter: str, state: ThrottleState) -> None:
         """Put back a schedule that was stored."""

@@ -63,5 +63,10 @@ def start(rule: Throttle, state: ThrottleState | None, now: int) -> ThrottleStat
     return ThrottleState(max(moment, state.on_pace_at) + interval)
 
 
+def later(state: ThrottleState, ms: int) -> ThrottleState:
+    """The schedule when its last start came so much later than it was entered."""
+    return ThrottleState(state.on_pace_at + ms * NANOS)
+
+
 def _interval(rule: Throttle) -> int:
     return -(-rule.period_ms * NANOS // rule.limit)
