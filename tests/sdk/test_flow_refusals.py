@@ -13,9 +13,11 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.sdk.bare_app import BareApp, Scripted, function_config
 from tests.sdk.conftest import Starter
 from tests.sdk.driver import App, Server
 
+BROKEN = "event.data.shop id"
 AFTER_SHOP = "line 1, column 17"
 PERIOD = "between 1s and 1d"
 
@@ -120,3 +122,58 @@ def test_sdk_hands_the_reason_to_whoever_syncs(refusing: Callable[[str], App], s
     """The JavaScript SDK passes on, and logs, nothing but the text of `error`."""
     told = put(refusing(sdk), "two-mistakes").text
     assert all(word in told for word in REASONS["two-mistakes"]), told
+
+
+def limits(*numbers: int, **more: Any) -> list[dict[str, Any]]:
+    return [{"limit": number, **more} for number in numbers]
+
+
+# By hand, as the SDKs have no option for it.
+RUN_LIMITS = {
+    "two": ({"fn": limits(1, 2)}, ["concurrency.fn", "at most one"]),
+    "scope": ({"fn": limits(1, scope="env", key="1")}, ["concurrency.fn", "scope"]),
+    "beside": ({"fn": limits(1), "limit": 3}, ["concurrency.limit", "beside"]),
+    "key": ({"fn": limits(1, key=BROKEN)}, ["concurrency.fn[0].key", AFTER_SHOP]),
+    "three-steps": ({"fn": limits(1), "step": limits(3, 2, 1)}, ["concurrency.step", "at most 2"]),
+    "text": ("many", ["concurrency", "many"]),
+    "half": (limits(1.5), ["concurrency[0].limit", "1.5", "whole number"]),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("case", RUN_LIMITS)
+def test_wrong_limit_that_no_sdk_would_send_is_refused(server: Server, bare: BareApp, case: str) -> None:
+    concurrency, words = RUN_LIMITS[case]
+    slug = f"bare-limits-{case}"
+    config = function_config(bare, slug, concurrency=concurrency)
+    body = {"url": bare.url, "v": "0.1", "sdk": "js:v4.24.0", "appName": slug, "functions": [config]}
+    answer = server.http.post("/fn/register", json=body)
+    assert answer.status_code == 400
+    assert all(word in answer.text for word in (slug, *words)), answer.text
+    assert slug not in server.functions()
+
+
+EDGES: dict[str, dict[str, Any]] = {
+    "run-and-step-limits": {"concurrency": {"fn": limits(1), "step": limits(3, 2)}},
+    "largest-limit": {"concurrency": 2**31 - 1},
+    "throttle-of-zero": {"throttle": {"limit": 0, "period": "1s"}},
+    "rate-limit-of-a-day": {"rateLimit": {"limit": 1, "period": "24h"}},
+    "debounce-of-a-week": {"debounce": {"period": "168h", "timeout": "1s"}},
+    "smallest-batch": {"batchEvents": {"maxSize": 2, "timeout": "1s"}},
+    "five-cancellations": {"cancel": [{"event": f"bare/stop-{n}", "timeout": "1h"} for n in range(5)]},
+    "cancellation-until": {"cancel": [{"event": "bare/stop", "timeout": "2099-01-01T00:00:00Z"}]},
+    "words-for-schedules": {"triggers": [{"cron": "@daily"}, {"cron": "@hourly", "jitter": "5m"}]},
+    "six-fields": {"triggers": [{"cron": "CRON_TZ=Asia/Tokyo 0 30 9 * * MON-FRI"}]},
+    "unknown-attributes": {"priority": {"run": "event.data.no.such.thing + 1"}},
+    "nothings": {
+        "concurrency": [{"limit": 1, "key": None, "scope": None}],
+        "throttle": None,
+        "debounce": None,
+    },
+}
+
+
+@pytest.mark.parametrize("case", EDGES)
+def test_what_is_just_within_bounds_is_taken(scripted: Callable[..., Scripted], case: str) -> None:
+    fn = scripted([], **EDGES[case])
+    function = fn.server.http.get(f"/v1/functions/{fn.slug}").json()["data"]
+    assert {field: function["config"][field] for field in EDGES[case]} == EDGES[case]
