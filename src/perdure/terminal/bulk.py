@@ -164,8 +164,8 @@ def cancel(
 ) -> None:
     """Cancel runs by their IDs, or many runs of one function with --function.
 
-    A run that has ended otherwise stays as it is; named by its ID it makes the exit code 1. With --function, a
-    terminal is told how many runs they are, and asked first.
+    A run that has ended otherwise stays as it is; named by its ID it makes the exit code 1. With --function it tells,
+    on a terminal, how many runs they are, and asks first.
     """
     if bool(run_ids) == bool(function):
         raise click.UsageError("Give the IDs of runs, or --function.")
