@@ -138,7 +138,8 @@ class Dispatcher:
             self._loads.want_run_for(line, ref)
             return
         item = run.items.get(ref.n)
-        if item is not None and item.part == line.part:
+        # A window may show a call that has left since: its run has begun, and needs less than those behind it.
+        if item is not None and item.part == line.part and not item.in_flight:
             line.needs = needs_of(run)
             line.put_back(ref)
         self._state.lines.touched[line] = None
