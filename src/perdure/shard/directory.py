@@ -48,6 +48,8 @@ class Directory:
         self.reading = False
         self._late: dict[Name, list[tuple[int, ItemRef]]] = {}
         self._next_round = 0
+        self._begins_anew = False
+        """Whether the last round left something to another one, which would see the same before the next commit."""
 
     @property
     def full(self) -> bool:
@@ -76,7 +78,9 @@ class Directory:
 
     def wants(self, now: int) -> str | None:
         """The function whose lines are to be read on now; None if there is nothing to read, or no room."""
-        if not self.beyond or self.reading or (self.listed > MAX_LINES - PAGE and now < self._next_round):
+        if not self.beyond or self.reading:
+            return None
+        if now < self._next_round and (self._begins_anew or self.listed > MAX_LINES - PAGE):
             return None
         return next(iter(self.beyond))
 
@@ -86,7 +90,7 @@ class Directory:
 
     def begin(self, function_id: str, snapshot: int, now: int) -> str:
         """A page is being read; gives back the name after which it begins."""
-        self.reading = True
+        self.reading, self._begins_anew = True, False
         self._next_round = now + ROUND_MS
         entry = self.beyond[function_id]
         if entry.since is None:
@@ -108,3 +112,4 @@ class Directory:
             return
         if entry.passed or entry.since is None or entry.pushed > entry.since:
             self.beyond[function_id] = Beyond(pushed=entry.pushed)
+            self._begins_anew = True
