@@ -106,19 +106,21 @@ class RegistrationError(RequestError):
         bare: bool = False,
     ) -> None:
         data = [msgspec.to_builtins(problem) for problem in problems] or None
-        super().__init__(400, message, code, data)
+        super().__init__(400, _with_problems(message, problems), code, data)
         self.problems = problems
         self.registration = registration
         self.bare = bare
 
-    def __str__(self) -> str:
-        return self.reason
-
     @property
     def reason(self) -> str:
-        """The message, and each problem on a line of its own, for the app's row and the log."""
-        lines = [f"- {problem.function or 'a function'}: {problem.message}" for problem in self.problems]
-        return "\n".join([f"{self.message}:", *lines]) if lines else self.message
+        """What is wrong, with each problem on a line of its own."""
+        return self.message
+
+
+def _with_problems(message: str, problems: tuple[Problem, ...]) -> str:
+    """Some SDKs show a person the text of the error only, so all problems stand in it."""
+    lines = [f"- {problem.function or 'a function'}: {problem.message}" for problem in problems]
+    return "\n".join([f"{message}:", *lines]) if lines else message
 
 
 _FIELDS: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw])

@@ -54,6 +54,7 @@ from perdure.shard.keys import (
 from perdure.shard.rows import EventRow, KeyRef
 from perdure.shard.state import State
 
+_REPLACED = "invoked function was debounced: another event has taken the place of this one"
 NOTHING_KNOWN = Known()
 NO_EVENT: dict[str, object] = {}
 """Stands for the event where no rule looks into it."""
@@ -74,8 +75,12 @@ def key_refs(function_id: str, keys: Keys) -> list[KeyRef]:
 
 
 def holders(found: Mapping[KeyRef, bytes]) -> list[str]:
-    """The runs that hold singletons among what was read: they may have to be ended."""
-    return [value.decode() for ref, value in found.items() if ref.kind == SINGLETON]
+    """The runs that what was read may concern: a holder of a singleton, which may be ended, and a run whose step
+    has invoked the function by an event that a debounce holds, which may be told that another takes its place.
+    """
+    runs = [value.decode() for ref, value in found.items() if ref.kind == SINGLETON]
+    held = [DebounceState.decode(value) for ref, value in found.items() if ref.kind == DEBOUNCE]
+    return runs + [state.event.correlation.partition(".")[0] for state in held if state.event.correlation]
 
 
 def start_function(
@@ -102,7 +107,7 @@ def start_function(
     elif keys is None:
         keys = ask(rules, body, origin, state.now)
     known = _known(state, function.id, keys, found, pause)
-    arrival = Arrival(receipt, first.id, first.ts, len(first.body))
+    arrival = Arrival(receipt, first.id, first.ts, len(first.body), how.correlation)
     batch_id = state.run_ids.next(state.now) if keys.batch is not None else ""
     ahead = 0 if origin is Origin.RERUN else state.ahead
     decision = admit(rules, keys, known, body, arrival, origin, state.now, batch_id, ahead)
@@ -140,6 +145,10 @@ def _carry_out(
         return None, True
     if isinstance(decision, Hold):
         _hold(state, function, decision)
+        if decision.decision.left_out is not None:
+            _refuse_invoker(
+                state, decision.decision.left_out.correlation, plain_error_memo("Error", _REPLACED)
+            )
         return None, True
     if isinstance(decision, Skip):
         skipped = (decision.reason, decision.holder or "")

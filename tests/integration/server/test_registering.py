@@ -96,7 +96,8 @@ def test_all_mistakes_at_once_and_the_last_good_version_goes_on(http: httpx.Clie
     answer = again(http, fn, [config(fn, name="Not taken"), *bad])
     assert answer.status_code == 400
     body = answer.json()
-    assert (body["error"], body["status"]) == ("At least one function is invalid", 400)
+    assert body["error"].startswith("At least one function is invalid:\n- ")
+    assert body["status"] == 400
     assert {problem["function"] for problem in body["data"]} == {f"{fn.slug}-{letter}" for letter in "abcd"}
     said = " ".join(problem["message"] for problem in body["data"])
     for word in ("61 * * * *", "event.data. ==", "soon", "maxSize"):

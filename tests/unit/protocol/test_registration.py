@@ -163,7 +163,7 @@ def test_mistakes_of_all_functions_are_told_at_once():
             ],
         }
     )
-    assert error.message == "At least one function is invalid"
+    assert error.message.startswith("At least one function is invalid:\n- ")
     assert error.code is None
     assert [(problem.function, problem.field, problem.code) for problem in error.problems] == [
         ("js-a", "triggers[0].expression", "config_invalid"),
@@ -172,7 +172,8 @@ def test_mistakes_of_all_functions_are_told_at_once():
         ("js-b", "id", "config_invalid"),
     ]
     body = json.loads(register_error(error))
-    assert (body["error"], body["status"]) == ("At least one function is invalid", 400)
+    assert body["error"].startswith("At least one function is invalid:\n- ")
+    assert body["status"] == 400
     assert "code" not in body
     assert body["data"][0] == {
         "function": "js-a",

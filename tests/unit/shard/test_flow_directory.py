@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from perdure.shard import directory, lines, loads
+from perdure.shard import directory, flow_loads, lines
 from tests.unit.shard.shards import World, an_event, config, virtually
 
 
@@ -18,7 +18,7 @@ class TestDirectory:
         monkeypatch.setattr(directory, "MAX_LINES", 20)
         monkeypatch.setattr(directory, "PAGE", 5)
         monkeypatch.setattr(lines, "PAGE", 5)
-        monkeypatch.setattr(loads, "PAGE", 5)
+        monkeypatch.setattr(flow_loads, "PAGE", 5)
         w = await World().start(config("f", "go", concurrency=[{"limit": 1, "key": "event.data.u"}]))
         await w.send(*[an_event("go", {"u": n % 60}) for n in range(180)])
         await w.settle()
@@ -42,7 +42,7 @@ class TestDirectory:
         monkeypatch.setattr(directory, "MAX_LINES", 10)
         monkeypatch.setattr(directory, "PAGE", 5)
         monkeypatch.setattr(lines, "PAGE", 5)
-        monkeypatch.setattr(loads, "PAGE", 5)
+        monkeypatch.setattr(flow_loads, "PAGE", 5)
         rules = {"throttle": {"limit": 1, "period": "1h", "key": "event.data.u"}}
         w = await World().start(config("f", "go", **rules))
         await w.send(*[an_event("go", {"u": n % 10}) for n in range(20)])

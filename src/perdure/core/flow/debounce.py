@@ -57,13 +57,15 @@ class DebounceDecision(msgspec.Struct, frozen=True, gc=False):
     """What an event does to the debounce of its key.
 
     `state` is what to store, `fires` a debounce that was over before this event: its run starts now. `sooner` tells
-    that it is due before the time that was set for it, as when the rule has become shorter meanwhile.
+    that it is due before the time that was set for it, as when the rule has become shorter meanwhile. `left_out` is
+    an event that will start nothing, because another has its place.
     """
 
     action: DebounceAction
     state: DebounceState
     fires: DebounceState | None = None
     sooner: bool = False
+    left_out: Arrival | None = None
 
 
 def add(rule: Debounce, state: DebounceState | None, event: Arrival, now: int) -> DebounceDecision:
@@ -76,10 +78,10 @@ def add(rule: Debounce, state: DebounceState | None, event: Arrival, now: int) -
     if event.ts < state.event.ts:
         due = min(state.due, now + rule.period_ms)
         ignored = DebounceState(state.event, first_at, due, events)
-        return DebounceDecision(DebounceAction.IGNORED, ignored, sooner=due < state.due)
+        return DebounceDecision(DebounceAction.IGNORED, ignored, sooner=due < state.due, left_out=event)
     due = _due(rule, first_at, now)
     replaced = DebounceState(event, first_at, due, events)
-    return DebounceDecision(DebounceAction.REPLACED, replaced, sooner=due < state.due)
+    return DebounceDecision(DebounceAction.REPLACED, replaced, sooner=due < state.due, left_out=state.event)
 
 
 def is_due(state: DebounceState, now: int) -> bool:

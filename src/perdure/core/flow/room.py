@@ -90,7 +90,7 @@ class Room:
         return need.counter, state
 
     def put_off(self, counter: str, ms: int) -> tuple[str, ThrottleState] | None:
-        """A start that was let through comes so much later: those after it keep their distance. The schedule, if any."""
+        """A start that was let through comes so much later, and so do those after it. The schedule, if there is one."""
         state = self.throttles.get(counter)
         if state is None:
             return None

@@ -28,10 +28,11 @@ class Arrival(Stored, frozen=True):
     """An event as the rules see it.
 
     `receipt` is the shard's own number of it, `id` the event's id, `ts` the time that its sender gave (ms since
-    1970), `size` the bytes of its body.
+    1970), `size` the bytes of its body. `correlation` names the step that invoked the function by it, if one did.
     """
 
     receipt: int
     id: str
     ts: int
     size: int
+    correlation: str | None = None
