@@ -117,12 +117,7 @@ def test_registration_is_refused_by_name(refusing: Callable[[str], App], sdk: st
     assert f"{name}-wrong" not in app.server.functions()
 
 
-UNTOLD = pytest.mark.xfail(
-    strict=True, reason="`error` says only that a function is invalid, not which and why"
-)
-
-
-@pytest.mark.parametrize("sdk", ["py", pytest.param("js", marks=[pytest.mark.node, UNTOLD])])
+@pytest.mark.parametrize("sdk", ["py", pytest.param("js", marks=pytest.mark.node)])
 def test_sdk_hands_the_reason_to_whoever_syncs(refusing: Callable[[str], App], sdk: str) -> None:
     """The JavaScript SDK passes on, and logs, nothing but the text of `error`."""
     told = put(refusing(sdk), "two-mistakes").text
