@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from perdure.core.settings import Settings
 from perdure.errors import EpochLost
 from perdure.protocol.calls import Call, CallAnswer, CallFailure
+from perdure.shard.lines import PREFIX
 from perdure.shard.commands import CancelRun, Checkpoint, Command, ReceiveEvents, RegisterApp
 from tests.sim.memory_store import Tables
 from tests.sim.programs import Program
@@ -125,7 +126,7 @@ class Calls:
         if to_app and row is not None:
             self._check_body(tables, run_id, row.attempt, call)
             self._checks.commits.flow.leaving(tables, run_id, self._under_way(tables, process))
-        if row is not None and self.calm_since is not None and not row.part.startswith("line:"):
+        if row is not None and self.calm_since is not None and not row.part.startswith(PREFIX):
             late = self._checks.now() - max(row.due, self.calm_since)
             if late > LATE_MS:
                 fail("progress", f"item {n} is called {late // 1000} s late", run_id)

@@ -130,8 +130,8 @@ class Commits:
             return
         if items or waits:
             self._fail("ends", f"an ended run keeps items {sorted(items)}, waits {sorted(waits)}", run_id)
-        expected = [] if row.event_name in QUIET else END_EVENTS[row.status]
-        if sorted(ends) != expected:
+        expected = [] if row.event_name in QUIET else END_EVENTS[row.status] + _told_besides(tables, row)
+        if sorted(ends) != sorted(expected):
             self._fail("ends", f"the run ends as {row.status} and sends {ends}, not {expected}", run_id)
         notes = [entry for entry in tables.history.get(run_id, {}).values() if entry.kind == "ended"]
         if len(notes) != 1:
@@ -151,9 +151,10 @@ class Commits:
             self._fail("events", f"{program.slug} starts although it is archived", row.id)
         key = (row.function_id, event.id)
         last = self._runs_of.get(key)
-        if last is not None and row.created_at - last < self._dedupe_ms - CLOCK_SET_BACK_MS:
+        taken = event.received_at if self.flow.may_be_held(row.function_id) else row.created_at
+        if last is not None and taken - last < self._dedupe_ms - CLOCK_SET_BACK_MS:
             self._fail("events", f"{program.slug} starts a second time for the event id {event.id}", row.id)
-        self._runs_of[key] = row.created_at
+        self._runs_of[key] = taken
 
     # Items
 
@@ -226,6 +227,22 @@ class Commits:
                     "events",
                     f"event {event.receipt} {event.name} was matched, and {program.slug} did not start",
                 )
+
+
+def _told_besides(tables: Tables, row: RunRow) -> list[str]:
+    """An event for each further step that invoked a function by an event of a batch."""
+    if row.batch_id is None:
+        return []
+    further = [tables.events[receipt] for receipt in json.loads(row.receipts)[1:]]
+    return ["inngest/function.finished" for event in further if correlation_of(event)]
+
+
+def correlation_of(event: EventRow) -> str | None:
+    """The step that invoked a function by an event."""
+    if event.name != INVOKED:
+        return None
+    step: str | None = parsed(event.body)["data"]["_inngest"].get("correlation_id")
+    return step
 
 
 def meets(tables: Tables, wait: WaitRow, event: EventRow) -> bool:

@@ -34,7 +34,7 @@ class Passing:
             return
         for items in tables.items.values():
             for item in items.values():
-                if item.part.startswith("line:") and not item.in_flight:
+                if item.part.startswith(lines.PREFIX) and not item.in_flight:
                     line = self._waiting.setdefault((item.function_id, item.part), {})
                     line[item.run_id, item.n] = item.rank
 
@@ -42,7 +42,7 @@ class Passing:
         """Calls have come to their turns."""
         served = {(row.run_id, row.n) for row in entering}
         for row in entering:
-            if not row.part.startswith("line:"):
+            if not row.part.startswith(lines.PREFIX):
                 continue
             line = self._waiting.get((row.function_id, row.part), {})
             mine = (row.rank, row.run_id, row.n)

@@ -182,8 +182,6 @@ class Author:
         self._app = app
         self._steps = 0
         self._signals = True
-        self.ruled = False
-        """Whether functions have rules. Of several events that one run takes in, only one is answered for."""
 
     def programs(self, count: int) -> list[Program]:
         """So many functions that start by events, callees for them, and handlers of ends."""
@@ -209,7 +207,7 @@ class Author:
 
     def ruled_programs(self, count: int) -> list[Program]:
         """Functions with rules, of two apps; some start by the clock, and steps invoke two of them."""
-        random, self.ruled = self._random, True
+        random = self._random
         callees = [
             replace(self._program(f"callee-{n}", (), ()), rules=draw_rules(random, called=True)) for n in range(2)
         ]
@@ -292,7 +290,7 @@ class Author:
             return Invoke(
                 self._id(),
                 random.choice((*callees, *callees, f"{self._app}-missing")),
-                random.choice((*(() if self.ruled else (None,)), 30_000, 900_000)),
+                random.choice((None, 30_000, 900_000)),
                 random.random() < 0.7,
             )
         if kind < 0.80 and self._signals:

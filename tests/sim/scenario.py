@@ -9,7 +9,20 @@ from random import Random
 
 from perdure.core.pacing import Gate
 from perdure.core.settings import Settings
-from perdure.shard import dispatch, inbox, lines, loads, loop, matching, memory, queues, recovery, state
+from perdure.shard import (
+    directory,
+    dispatch,
+    flow_loads,
+    holdings,
+    inbox,
+    lines,
+    loads,
+    loop,
+    matching,
+    memory,
+    queues,
+    recovery,
+)
 
 FAULTS = (
     "crash",
@@ -47,6 +60,8 @@ class Limits:
     runs_at_once: int
     tickets: int
     parts: int
+    lines: int
+    page: int
 
 
 @dataclass(frozen=True)
@@ -138,7 +153,9 @@ def _limits(random: Random, clock: bool) -> Limits:
         wait_ms=random.choice((1_000, 30_000, 30_000) if clock else (1_000, 30_000, 36_000_000)),
         runs_at_once=random.choice((1, 500)),
         tickets=random.choice((1, 2, 64)),
-        parts=random.choice((1, 2, 1_000)),
+        parts=random.choice((5, 1_000)),
+        lines=random.choice((2, 5, 20_000)),
+        page=random.choice((1, 3, 1_000)),
     )
 
 
@@ -158,12 +175,16 @@ def applied(limits: Limits) -> Iterator[None]:
         (loop, "TURNS", limits.turns),
         (loop, "MAX_WAIT_MS", limits.wait_ms),
         (dispatch, "MAX_LOADING", limits.loading),
-        (state, "REQUEST_PLACES", limits.requests),
+        (holdings, "REQUEST_PLACES", limits.requests),
         (recovery, "RUNS_AT_ONCE", limits.runs_at_once),
         (inbox, "MAX_COMMANDS", 200),
         (lines, "TICKETS", limits.tickets),
         (lines, "MAX_TICKETS", 2 * limits.tickets),
         (recovery, "PARTS_AT_ONCE", limits.parts),
+        (directory, "MAX_LINES", limits.lines),
+        (directory, "PAGE", limits.page),
+        (lines, "PAGE", limits.page),
+        (flow_loads, "PAGE", limits.page),
         (Gate.__init__, "__defaults__", (limits.hard_limit, limits.young_calls)),
     ]
     before = [(where, name, getattr(where, name)) for where, name, _ in values]
