@@ -15,6 +15,7 @@ from collections.abc import Callable
 from perdure.core.model import Run
 from perdure.core.operations import SIGNAL_EVENT, SIGNAL_PATH
 from perdure.shard.admitting import holders
+from perdure.shard.calls import job_id
 from perdure.shard.commands import (
     CallEnded,
     Command,
@@ -25,7 +26,7 @@ from perdure.shard.commands import (
     SendSignal,
 )
 from perdure.shard.flow_loads import FlowLoads
-from perdure.shard.lines import Line
+from perdure.shard.lines import Line, TurnQueue
 from perdure.shard.matching import WAITS_AT_ONCE, Question, ask, ask_target
 from perdure.shard.memory import run_from_rows
 from perdure.shard.ports import Store
@@ -281,6 +282,9 @@ class Loads(FlowLoads):
                     queue.loading -= 1
                     if run_id in memory.runs:
                         queue.put_back(ref)
+                    elif isinstance(queue, TurnQueue):
+                        self._state.lines.turns.give_back(job_id(run_id, ref.n))
+                        self._state.lines.turns.give_back(run_id)
                     self._look(queue)
                 for command in ready:
                     if command.run_id == run_id:
