@@ -49,9 +49,9 @@ def run_several(seeds: list[int], faults: frozenset[str], mutant: str = "") -> l
     return found
 
 
-def first_failure(mutant: str, seeds: int) -> Found | None:
-    """What the first of so many seeds found that found anything, with one rule of the engine broken."""
-    for seed in range(seeds):
+def first_failure(mutant: str, seeds: range) -> Found | None:
+    """What the first of these seeds found that found anything, with one rule of the engine broken."""
+    for seed in seeds:
         failure = _watched(seed, frozenset(FAULTS), mutant).failure
         if failure is not None:
             return Found(seed, failure.checker, failure.text)

@@ -21,6 +21,7 @@ from perdure.shard.queues import Queue
 from perdure.shard.state import State
 from tests.sim.disk import Disk
 from tests.sim.relapses import RELAPSES
+from tests.sim.rule_mutants import RULE_MUTANTS, RULE_RELAPSES
 
 Patch = tuple[object, str, Any]
 
@@ -166,11 +167,13 @@ MUTANTS: dict[str, Callable[[], list[Patch]]] = {
     )
 }
 
+EVERY = MUTANTS | RELAPSES | RULE_MUTANTS | RULE_RELAPSES
+
 
 @contextmanager
 def mutated(name: str) -> Iterator[None]:
     """The engine with one rule broken, or with an old mistake; "" leaves it whole."""
-    patches = (MUTANTS | RELAPSES)[name]() if name else []
+    patches = EVERY[name]() if name else []
     before = [(where, what, getattr(where, what)) for where, what, _ in patches]
     try:
         for where, what, value in patches:

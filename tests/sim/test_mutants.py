@@ -12,17 +12,19 @@ import pytest
 from tests.sim.histories import Found, first_failure
 from tests.sim.mutants import MUTANTS
 from tests.sim.relapses import RELAPSES
+from tests.sim.rule_mutants import RULE_MUTANTS, RULE_RELAPSES
 
 SEEDS = 200
 """More than any needs at present, so that a change of the simulation does not lose one by chance."""
-NAMES = (*MUTANTS, *RELAPSES)
+PLAIN, RULED = (*MUTANTS, *RELAPSES), (*RULE_MUTANTS, *RULE_RELAPSES)
 
 
 @pytest.fixture(scope="module")
 def noticed(pool: ProcessPoolExecutor) -> dict[str, Future[Found | None]]:
-    return {name: pool.submit(first_failure, name, SEEDS) for name in NAMES}
+    plain = {name: pool.submit(first_failure, name, range(SEEDS)) for name in PLAIN}
+    return plain | {name: pool.submit(first_failure, name, range(1, SEEDS, 2)) for name in RULED}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", (*PLAIN, *RULED))
 def test_a_broken_rule_is_noticed(name: str, noticed: dict[str, Future[Found | None]]) -> None:
     assert noticed[name].result() is not None, f"{name} was not noticed in {SEEDS} seeds"
