@@ -95,12 +95,13 @@ class Holdings:
             queue.blocked = part == Part.HELD and self.pause_of(function_id) is not Pause.NO
         return queue
 
-    def turn_queue(self, function_id: str) -> Queue:
+    def turn_queue(self, function_id: str) -> TurnQueue:
         """The calls of a function whose turn it is."""
         queue = self.queues.all.get((function_id, ""))
         if queue is None:
             gate = self.gate(self.functions.by_id[function_id].app_id)
             queue = self.queues.all[function_id, ""] = TurnQueue(function_id, gate, self.lines)
+        assert isinstance(queue, TurnQueue)
         return queue
 
     def queue_size(self, function_id: str) -> int:

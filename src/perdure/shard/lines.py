@@ -11,6 +11,7 @@ ended, or when it turns out that there is nothing to call any more.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable
 
 import msgspec
@@ -20,7 +21,7 @@ from perdure.core.flow.concurrency import Need
 from perdure.core.flow.keys import digest
 from perdure.core.flow.throttle import ThrottleState
 from perdure.core.flow.turns import Turns
-from perdure.core.flow.waiting import Ticket
+from perdure.core.flow.waiting import Grant, Ticket
 from perdure.core.model import Item, Run
 from perdure.core.pacing import Gate
 from perdure.shard.calls import job_id
@@ -30,6 +31,9 @@ from perdure.shard.rows import ItemRef
 
 TICKETS = 64
 """So many of a line stand in `Turns` at once."""
+AT_ONCE = 1_000
+"""So many calls of a function that have their turn wait for its app at most."""
+_OWN = ("step/fn/", "run/fn/")
 PREFIX = "wait:"
 """The names of lines begin with it, and so come after those of all other parts."""
 MAX_TICKETS = 2 * TICKETS
@@ -65,27 +69,41 @@ class Needs(msgspec.Struct, frozen=True, gc=False):
 
 
 class TurnQueue(Queue):
-    """The calls of a function whose turn it is. `heap` are those that have it, and whose run had to be read."""
+    """The calls of a function whose turn it is.
 
-    __slots__ = ("lines",)
+    `heap` are those that have it already: nobody was before them, or their run had to be read.
+    """
+
+    __slots__ = ("_heap_next", "lines")
 
     def __init__(self, function_id: str, gate: Gate, lines: Lines) -> None:
         super().__init__(function_id, "", gate, END)
         self.lines = lines
+        self._heap_next = False
 
     def has_due(self, now: int) -> bool:  # noqa: ARG002
         """Whether it is worth asking: a turn may still find no room."""
         return bool(self.heap) or self.lines.turns.can_turn(self.function_id)
 
     def take(self, now: int) -> ItemRef | None:
-        """The next call, its places taken; None if none has room."""
-        return self.heap.pop() if self.heap else self.lines.grant(self.function_id, now)
+        """The next call, its places taken; None if none has room. Those that have them and the others take turns."""
+        self._heap_next = not self._heap_next
+        if not (self.heap and self._heap_next):
+            ref = self.lines.grant(self.function_id, now)
+            if ref is not None:
+                return ref
+        return heapq.heappop(self.heap) if self.heap else None
 
 
 def _has_place(line: Line) -> bool:
     """Whether the first of the line becomes a ticket: there are few, or it comes before one of them."""
     fed = len(line.fed)
     return fed < TICKETS or (fed < MAX_TICKETS and line.heap[0] < line.last)
+
+
+def _are_own(needs: Needs) -> bool:
+    """Whether no other function counts by the same counters."""
+    return all(need.counter.startswith(_OWN) for need in (*needs.steps, *needs.runs))
 
 
 def needs_of(run: Run) -> Needs | None:
@@ -131,6 +149,26 @@ class Lines:
             self.directory.listed += 1
         assert isinstance(line, Line)
         return line
+
+    def goes_at_once(self, run: Run, item: Item, needs: Needs, turn: TurnQueue, now: int) -> bool:
+        """Give a call its turn without a line, if nobody stands before it and there is room.
+
+        Its places must be the function's own: they are held until the app takes the call, which others need not wait
+        for.
+        """
+        key = (run.function_id, item.part)
+        if len(turn.heap) >= AT_ONCE or key in self._queues.all or run.function_id in self.directory.beyond:
+            return False
+        if run.flow is None or run.flow.ranked or not _are_own(needs):
+            return False
+        name = job_id(run.id, item.n)
+        ticket = Ticket(run.function_id, run.id, name, item.rank, needs.steps, needs.runs, needs.throttle)
+        grant = self.turns.take_at_once(ticket, now)
+        if grant is None:
+            return False
+        self._note_throttle(name, grant, now)
+        heapq.heappush(turn.heap, ItemRef(item.rank, run.id, item.n))
+        return True
 
     def push(self, run: Run, item: Item, needs: Needs, batch: int) -> Line | None:
         """Put a call in its line; None if that is not listed, and the call in the store only."""
@@ -197,10 +235,13 @@ class Lines:
         line, _ = self._tickets.pop(grant.item)
         ref = line.fed.pop(grant.item)
         self.touched[line] = None
+        self._note_throttle(grant.item, grant, now)
+        return ref
+
+    def _note_throttle(self, name: str, grant: Grant, now: int) -> None:
         if grant.throttle is not None:
             self.throttled.append(grant.throttle)
-            self._let_through[grant.item] = (grant.throttle[0], now)
-        return ref
+            self._let_through[name] = (grant.throttle[0], now)
 
     def begun(self, run_id: str, n: int, now: int) -> None:
         """A call that had its turn leaves. If its run had to be read first, its throttle counts from now."""

@@ -214,6 +214,10 @@ class State(Holdings):
             item.part = Part.TIMERS
         else:
             item.part, item.rank = line_name(needs), run.flow.order
+            turn = self.turn_queue(run.function_id)
+            if self.lines.goes_at_once(run, item, needs, turn, self.now):
+                self.queues.look(turn, self.now)
+                return
             line = self.lines.push(run, item, needs, self.batch.number)
             if line is not None and line.late:
                 self._late.add(line)

@@ -11,7 +11,7 @@ from perdure.core.model import Part
 from perdure.protocol.calls import CallAnswer, CallFailure
 from perdure.shard import dispatch
 from perdure.shard import memory as memory_module
-from perdure.shard import state as state_module
+from perdure.shard import holdings
 from perdure.shard.commands import CancelRun
 from perdure.shard.rows import ItemRef
 from tests.unit.shard.shards import World, an_event, config, planned, sleep, step, virtually
@@ -211,7 +211,7 @@ class TestRequests:
     @virtually
     async def test_many_slow_ones_do_not_hold_up_the_calls_of_their_function(self) -> None:
         world = await World().start(HELLO)
-        places = state_module.REQUEST_PLACES
+        places = holdings.REQUEST_PLACES
         await world.send(*(an_event("test/hello") for _ in range(places + 20)))
         for _ in range(2 * places):
             waiting = [call for call in world.network.open if call.call.url.startswith("http://app")]

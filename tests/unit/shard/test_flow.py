@@ -397,3 +397,32 @@ class TestThrottleOfRunsThatMustBeRead:
         apart = [later - sooner for sooner, later in itertools.pairwise(runs)]
         assert min(apart) >= 5_000
         assert max(apart) >= 7_000, "no run had to be read"
+
+
+class TestAtOnce:
+    """A call that nobody stands before takes its places without a line."""
+
+    @virtually
+    async def test_those_that_wait_are_not_passed(self) -> None:
+        w = await world(concurrency=[{"limit": 1, "key": "event.data.u"}])
+        await w.send(*[an_event("go", {"u": 1, "n": n}) for n in range(3)])
+        first = await w.call()
+        await w.send(an_event("go", {"u": 1, "n": 3}))
+        order = []
+        first.returns()
+        for _ in range(3):
+            call = await w.call()
+            order.append(call.body["event"]["data"]["n"])
+            call.returns()
+        assert order == [1, 2, 3]
+
+    @virtually
+    async def test_places_are_given_back_when_it_is_cancelled_before_it_leaves(self) -> None:
+        w = await world(concurrency=1, cancel=[{"event": "stop"}])
+        await w.send(an_event("go", {"n": 0}), an_event("stop"), an_event("go", {"n": 1}))
+        call = await w.call()
+        assert call.body["event"]["data"]["n"] == 1
+        call.returns()
+        await w.settle()
+        assert statuses(w) == {"CANCELLED": 1, "COMPLETED": 1}
+        assert not len(w.shard.state.lines.turns.room.counters)

@@ -35,6 +35,7 @@ class TestDirectory:
             if sum(run.status == "COMPLETED" for run in w.tables.runs.values()) == 180:
                 break
         assert sum(run.status == "COMPLETED" for run in w.tables.runs.values()) == 180
+        await w.sleep(3)
         assert not w.shard.state.lines.directory.beyond
 
     @virtually
