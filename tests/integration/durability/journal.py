@@ -33,6 +33,24 @@ class Writer:
             memos=body["steps"],
         )
 
+    def entered(self, body: dict[str, Any]) -> None:
+        """A call to a function under rules has arrived, with these numbers of events."""
+        context, data = body["ctx"], body["event"]["data"]
+        self._write(
+            what="call",
+            run=context["run_id"],
+            fn=context["fn_id"],
+            job=context["job_id"],
+            generation=context["generation_id"],
+            who=data.get("who"),
+            events=[event["data"].get("n") for event in body["events"]],
+        )
+
+    def left(self, body: dict[str, Any]) -> None:
+        """The call's answer is about to leave, or is wanted by nobody any more."""
+        context = body["ctx"]
+        self._write(what="left", job=context["job_id"], generation=context["generation_id"])
+
     def ran(self, run: str, step: str, token: str) -> None:
         """The code of a step has run and is about to return `token`."""
         self._write(what="ran", run=run, step=step, token=token)

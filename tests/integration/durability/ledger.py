@@ -24,6 +24,18 @@ def opened(database: Path) -> Iterator[sqlite3.Connection]:
         yield connection
 
 
+@contextmanager
+def copied(database: Path, scratch: Path) -> Iterator[Path]:
+    """A copy of what a killed server left, in a folder `scratch` that is gone afterwards."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    for suffix in ("", "-wal"):
+        source = database.with_name(database.name + suffix)
+        if source.exists():
+            shutil.copy2(source, scratch / source.name)
+    yield scratch / database.name
+    shutil.rmtree(scratch)
+
+
 @dataclass(frozen=True)
 class Ledger:
     """Everything about runs in a database, at one moment. Steps and runs are keyed by their ids."""
@@ -56,14 +68,8 @@ class Ledger:
     @classmethod
     def of_the_dead(cls, database: Path, scratch: Path) -> Ledger:
         """Read what a killed server left, from a copy, so that the next one finds it untouched."""
-        scratch.mkdir(parents=True, exist_ok=True)
-        for suffix in ("", "-wal"):
-            source = database.with_name(database.name + suffix)
-            if source.exists():
-                shutil.copy2(source, scratch / source.name)
-        ledger = cls.read(scratch / database.name)
-        shutil.rmtree(scratch)
-        return ledger
+        with copied(database, scratch) as copy:
+            return cls.read(copy)
 
     @classmethod
     def _read(cls, connection: sqlite3.Connection) -> Ledger:

@@ -31,6 +31,21 @@ def seed_header(entropy: random.Random) -> dict[str, str]:
     return {"x-inngest-event-id-seed": seed}
 
 
+def send_events(
+    connection: http.client.HTTPConnection, events: Sequence[Any], headers: dict[str, str]
+) -> tuple[int, str]:
+    """Status and body of the answer; 0 if none came."""
+    try:
+        connection.request(
+            "POST", "/e/test", json.dumps(events), {"Content-Type": "application/json", **headers}
+        )
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    except (OSError, http.client.HTTPException):
+        connection.close()
+        return 0, ""
+
+
 class Load:
     """Sends `total` events, at most `window` ahead of what has ended, from threads of its own.
 
@@ -113,19 +128,12 @@ class Load:
         self, connection: http.client.HTTPConnection, events: Sequence[Any], headers: dict[str, str]
     ) -> list[str]:
         """The ids of the events, or nothing if they were not acknowledged."""
-        try:
-            connection.request(
-                "POST", "/e/test", json.dumps(events), {"Content-Type": "application/json", **headers}
-            )
-            answer = connection.getresponse()
-            body = answer.read()
-        except (OSError, http.client.HTTPException):
-            connection.close()
-            return []
-        if answer.status != 200:
-            self.refused.append((answer.status, body.decode()))
-            return []
-        return list(json.loads(body)["ids"])
+        status, body = send_events(connection, events, headers)
+        if status == 200:
+            return list(json.loads(body)["ids"])
+        if status:
+            self.refused.append((status, body))
+        return []
 
     def _wake_waiters(self) -> None:
         """Send what the waiting runs wait for, again and again until they have ended: the first one counts."""

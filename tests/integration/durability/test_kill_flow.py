@@ -1,0 +1,175 @@
+"""kill -9 during the work of each rule of flow control: what counts is right after the server has come back."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import random
+import signal
+import time
+import urllib.request
+from collections import Counter
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from tests.integration.durability import checks, rules, rules_fates
+from tests.integration.durability.conftest import Size
+from tests.integration.durability.journal import Journal
+from tests.integration.durability.load import TRY_AGAIN_S, seed_header, send_events
+from tests.integration.durability.processes import Site, get, site, until
+from tests.integration.durability.rules_checks import Death, no_limit_is_exceeded
+from tests.integration.durability.rules_ledger import RulesLedger
+from tests.integration.durability.stream import Stream
+
+pytestmark = pytest.mark.slow
+
+BETWEEN_KILLS_S = (0.3, 3.5)
+PER_KILL_S = 3.5
+"""Events are sent for so long for each kill, so that all of them meet work."""
+KILLED_AT_START = 0.3
+START_S = 1.2
+END_S = 40.0
+QUEUE = 2_000
+QUEUE_S = 60.0
+AT_ONCE = 100
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def die(running: Site, journal: Journal, scratch: Path, entropy: random.Random) -> list[Death]:
+    """Kill the server and start it again; sometimes it is killed another time while it starts."""
+    deaths: list[Death] = []
+    again = entropy.random() < KILLED_AT_START
+    while True:
+        running.server.kill()
+        killed_at = now_ms()
+        cut = RulesLedger.of_the_dead(running.database, scratch).in_flight
+        journal.read()
+        line = len(journal.lines)
+        running.server.start(wait=not again)
+        if again:
+            time.sleep(entropy.random() * START_S)
+        deaths.append(Death(line, killed_at, now_ms(), cut))
+        if not again:
+            return deaths
+        again = False
+
+
+def stop(running: Site) -> None:
+    """Stop the server in order."""
+    running.server.send(signal.SIGTERM)
+    assert running.server.wait(12) == 0, running.server.tail()
+
+
+def limit_runs(running: Site) -> None:
+    """Put the limit on runs in force, for which the SDK has no option."""
+    body = json.dumps(rules.CONFIGS[rules.WHOLE]).encode()
+    url = f"{running.server.url}/v1/functions/{rules.APP}-{rules.WHOLE}/overrides"
+    with urllib.request.urlopen(urllib.request.Request(url, body, method="PUT"), timeout=10) as answer:
+        assert answer.status == 200
+
+
+@pytest.mark.parametrize("app", ["bare_rules", "sdk_rules"])
+def test_rules_hold_over_kills(app: str, size: Size, entropy: random.Random, tmp_path: Path) -> None:
+    with site(tmp_path, app) as running:
+        if app == "sdk_rules":
+            limit_runs(running)
+        journal = Journal(running.journal_path)
+        stream = Stream(running.server.url, entropy, size.runs, size.kills * PER_KILL_S)
+        stream.start()
+        deaths: list[Death] = []
+        for _ in range(size.kills):
+            time.sleep(entropy.uniform(*BETWEEN_KILLS_S))
+            deaths += die(running, journal, tmp_path / "scratch", entropy)
+        until("the last event", lambda: stream.over, size.kills * PER_KILL_S + END_S, running.server.tail)
+        # Its schedule goes on for ever; what it starts from here on ends at once.
+        stream.operate(rules.TICK, "pause", mode="skip")
+        until("the end", lambda: RulesLedger.read(running.database).at_rest, END_S, lambda: left(running))
+        seen = told_by_api(running, stream)
+        stop(running)
+        ledger = RulesLedger.read(running.database)
+    journal.read()
+    report(ledger, deaths, stream)
+    checks.demand(rules_fates.all_is_well(journal, ledger, deaths, stream.accepted, stream.pauses))
+    assert seen == {
+        n: sorted(run.id for run in ledger.runs.values() if n in run.events) for n in stream.accepted
+    }
+    assert sum(bool(death.cut) for death in deaths) >= size.kills // 2, "the kills met no calls"
+
+
+def left(running: Site) -> str:
+    """What is left, and the log."""
+    return f"{RulesLedger.read(running.database).leftovers}\n{running.server.tail()}"
+
+
+def told_by_api(running: Site, stream: Stream) -> dict[int, list[str]]:
+    """The ids of the runs of each event that was acknowledged, as the API has them."""
+    found: dict[int, list[str]] = {}
+    for n, internal_id in stream.accepted.items():
+        status, body, _ = get(f"{running.server.url}/v1/events/{internal_id}/runs")
+        assert status == 200
+        found[n] = sorted(run["run_id"] for run in body["data"])
+    return found
+
+
+def report(ledger: RulesLedger, deaths: list[Death], stream: Stream) -> None:
+    """Say what the kills met."""
+    ends = Counter(f"{run.function} {run.status}" for run in ledger.runs.values())
+    print(
+        f"{len(stream.accepted)} events, {len(ledger.runs)} runs, calls cut off: {[len(d.cut) for d in deaths]}, "
+        f"down for {[d.back_at - d.killed_at for d in deaths]} ms, refused: {Counter(stream.refused)}"
+    )
+    print(", ".join(f"{what}: {count}" for what, count in sorted(ends.items())))
+
+
+def test_a_long_queue_is_worked_off_over_two_kills(entropy: random.Random, tmp_path: Path) -> None:
+    """2,000 runs that wait behind a limit."""
+    with site(tmp_path, "bare_rules") as running:
+        journal = Journal(running.journal_path)
+        numbers = range(QUEUE)
+        start = time.monotonic()
+        send_all(running, entropy)
+        deaths: list[Death] = []
+        for share in sorted(entropy.uniform(0.1, 0.8) for _ in range(2)):
+            ended = partial(ends_reach, journal, int(QUEUE * share))
+            until(f"{share:.0%} of the ends", ended, QUEUE_S, running.server.tail)
+            deaths += die(running, journal, tmp_path / "scratch", entropy)
+
+        def over() -> bool:
+            return ends_reach(journal, QUEUE) and RulesLedger.read(running.database).at_rest
+
+        until("the end of the queue", over, QUEUE_S, lambda: left(running))
+        took = time.monotonic() - start
+        stop(running)
+        ledger = RulesLedger.read(running.database)
+    journal.read()
+    print(f"{QUEUE} runs in {took:.1f} s, calls cut off: {[len(d.cut) for d in deaths]}")
+    checks.demand(no_limit_is_exceeded(journal, ledger, deaths))
+    runs = ledger.of(rules.LONG_QUEUE)
+    assert sorted(run.events for run in runs) == [(n,) for n in numbers]
+    assert {run.status for run in runs} == {"COMPLETED"}
+    checks.demand(rules_fates.nothing_is_left(ledger))
+
+
+def ends_reach(journal: Journal, count: int) -> bool:
+    """Whether the code of so many runs has come to its end."""
+    return journal.count("end") >= count
+
+
+def send_all(running: Site, entropy: random.Random) -> None:
+    """Send the events of the long queue."""
+    address = running.server.url.removeprefix("http://")
+    connection = http.client.HTTPConnection(address, timeout=15)
+    for first, end in pairwise(range(0, QUEUE + 1, AT_ONCE)):
+        events = [
+            {"name": f"{rules.APP}/{rules.LONG_QUEUE}", "data": {"n": n, "who": "all", "takes_s": 0.002}}
+            for n in range(first, end)
+        ]
+        seed = seed_header(entropy)
+        while send_events(connection, events, seed)[0] != 200:
+            time.sleep(TRY_AGAIN_S)
