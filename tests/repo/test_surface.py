@@ -8,7 +8,12 @@ import types
 
 import perdure
 
-PUBLIC = {"__version__"}
+PUBLIC = {
+    "App", "Batch", "Cancel", "Checkpoint", "Concurrency", "Debounce", "Event", "EventType", "FailureData", "Function",
+    "InvokeError", "InvokeTimeoutError", "NonRetriableError", "RateLimit", "Response", "RetryAfterError", "SendError",
+    "Signal", "Singleton", "Step", "StepError", "StepTimeoutError", "SyncStep", "Throttle", "Timeouts", "UsageError",
+    "__version__", "cron", "event",
+}  # fmt: skip
 # Standard library modules are free; these come with the server and would make every importing app pay for it.
 SERVER_ONLY = ("aiohttp", "apsw", "cel_expr_python", "click", "httptools", "starlette", "uvicorn", "uvloop")
 
@@ -18,7 +23,9 @@ def test_public_names_are_these_and_no_others() -> None:
     others = {
         name
         for name, value in vars(perdure).items()
-        if not name.startswith("_") and not isinstance(value, types.ModuleType) and name != "annotations"
+        if not name.startswith("_")
+        and not isinstance(value, types.ModuleType)
+        and name not in {"annotations", "TYPE_CHECKING", "Any"}
     }
     assert others <= PUBLIC
 
@@ -30,3 +37,16 @@ def test_import_loads_no_server_library() -> None:
     assert "perdure" in loaded
     assert [name for name in SERVER_ONLY if name in loaded] == []
     assert [name for name in loaded if name.startswith("perdure.")] == []
+
+
+def test_every_public_name_is_there_and_using_them_loads_no_server_library() -> None:
+    code = (
+        "import sys, perdure; app = perdure.App('a')\n"
+        "for name in perdure.__all__: getattr(perdure, name)\n"
+        "print('\\n'.join(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert [name for name in SERVER_ONLY if name in loaded] == []
+    parts = {name.split(".")[1] for name in loaded if name.startswith("perdure.")}
+    assert parts == {"errors", "protocol", "sdk"}

@@ -35,6 +35,9 @@ KINDS = {
     "fastapi-stream": Kind("python_fastapi.py", "/stream/api/inngest", streams=True),
     "flask": Kind("python_flask.py", "/api/inngest"),
     "flask-async": Kind("python_flask.py", "/async/api/inngest"),
+    "own": Kind("own_fastapi.py", "/api/inngest", checkpoints=True),
+    "own-sync": Kind("own_fastapi.py", "/sync/api/inngest", checkpoints=True),
+    "own-flask": Kind("own_flask.py", "/api/inngest", checkpoints=True),
     "js": Kind("app_v4.mjs", "/api/inngest", checkpoints=True),
     "js-plain": Kind("app_v4.mjs", "/plain/api/inngest"),
     "js-stream": Kind("app_v4.mjs", "/stream/api/inngest", streams=True),
@@ -51,7 +54,9 @@ RULED = {
     "flow-js": Kind("app_flow.mjs", "/api/inngest", checkpoints=True, known="one"),
     "flow-js-cron": Kind("app_flow.mjs", "/cron/api/inngest", checkpoints=True, known="every-second"),
 }
-ALL = {**KINDS, **RULED}
+# Perdure's own SDK, streamed: for tests that ask for it.
+EXTRA = {"own-stream": Kind("own_fastapi.py", "/stream/api/inngest", checkpoints=True, streams=True)}
+ALL = {**KINDS, **RULED, **EXTRA}
 
 PYTHON = ("fastapi", "fastapi-sync", "fastapi-stream", "flask", "flask-async")
 JS = ("js", "js-plain", "js-stream", "js3", "js3-wait", "flow-js", "flow-js-cron", "refused-js")

@@ -1,0 +1,276 @@
+"""An app: its functions, the events it sends, and where it is served."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, overload
+
+from perdure.sdk import world
+from perdure.sdk.api import Api
+from perdure.sdk.checkpointing import CheckpointPoster
+from perdure.sdk.endpoint import SDK, Endpoint
+from perdure.sdk.errors import UsageError
+from perdure.sdk.events import EventType, Trigger
+from perdure.sdk.functions import (
+    MAX_RETRIES,
+    BatchDecorator,
+    Decorator,
+    FailureData,
+    Function,
+    default_id,
+)
+from perdure.sdk.options import (
+    Batch,
+    Cancel,
+    Checkpoint,
+    Concurrencies,
+    Debounce,
+    RateLimit,
+    Singleton,
+    Throttle,
+    Timeouts,
+    concurrency_wire,
+)
+from perdure.sdk.portal import portal
+from perdure.sdk.sending import Sender
+from perdure.sdk.settings import read_settings
+
+T = TypeVar("T")
+
+FAILED_EVENT = "inngest/function.failed"
+EACH_STEP = Checkpoint()
+"""Each finished step is posted at once."""
+
+FAILURE_RETRIES = 1
+"""Retries of a failure handler, as in the official JavaScript SDK."""
+
+On = Trigger[T] | str | Sequence[Trigger[T] | str]
+
+
+class App:
+    """An app of a name, which the server knows it by.
+
+    Settings come from the arguments, else from PERDURE_URL, PERDURE_EVENT_KEY, PERDURE_SIGNING_KEY,
+    PERDURE_SIGNING_KEY_FALLBACK, PERDURE_ENV and PERDURE_DEV (or the same with INNGEST_), else the server is
+    at http://localhost:8288 and needs no keys. `checkpoint` is how finished steps are reported, unless a
+    function says otherwise; None leaves that to the answers of calls.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        url: str | None = None,
+        event_key: str | None = None,
+        signing_key: str | None = None,
+        signing_key_fallback: str | None = None,
+        env: str | None = None,
+        dev: bool | None = None,
+        version: str | None = None,
+        checkpoint: Checkpoint | None = EACH_STEP,
+    ) -> None:
+        if not name:
+            raise UsageError('An app needs a name, such as perdure.App("billing").')
+        self.name = name
+        self.version = version
+        self.settings = read_settings(
+            url=url,
+            event_key=event_key,
+            signing_key=signing_key,
+            signing_key_fallback=signing_key_fallback,
+            env=env,
+            dev=dev,
+        )
+        self.functions: dict[str, Function[Any, Any]] = {}
+        self.api = Api(self.settings, {"x-inngest-sdk": SDK, "user-agent": SDK})
+        self.sender = Sender(self.settings, self.api, world.now_ms, world.entropy)
+        self._checkpoint = checkpoint
+        self._posters: dict[str, CheckpointPoster | None] = {}
+
+    def __repr__(self) -> str:
+        return f"<perdure app {self.name}: {len(self.functions)} functions>"
+
+    @overload
+    def function(
+        self,
+        on: On[T],
+        *,
+        batch: Batch,
+        id: str | None = None,
+        name: str | None = None,
+        retries: int | None = None,
+        on_failure: Callable[..., Any] | None = None,
+        concurrency: Concurrencies | None = None,
+        throttle: Throttle | None = None,
+        rate_limit: RateLimit | None = None,
+        timeouts: Timeouts | None = None,
+        idempotency: str | None = None,
+        checkpoint: Checkpoint | None = None,
+    ) -> BatchDecorator[T]: ...
+    @overload
+    def function(
+        self,
+        on: On[T],
+        *,
+        id: str | None = None,
+        name: str | None = None,
+        retries: int | None = None,
+        on_failure: Callable[..., Any] | None = None,
+        concurrency: Concurrencies | None = None,
+        throttle: Throttle | None = None,
+        rate_limit: RateLimit | None = None,
+        debounce: Debounce | None = None,
+        priority: str | None = None,
+        cancel_on: Cancel | Sequence[Cancel] = (),
+        timeouts: Timeouts | None = None,
+        idempotency: str | None = None,
+        singleton: Singleton | None = None,
+        checkpoint: Checkpoint | None = None,
+    ) -> Decorator[T]: ...
+    @overload
+    def function(
+        self,
+        on: None = None,
+        *,
+        id: str | None = None,
+        name: str | None = None,
+        retries: int | None = None,
+        on_failure: Callable[..., Any] | None = None,
+        concurrency: Concurrencies | None = None,
+        throttle: Throttle | None = None,
+        rate_limit: RateLimit | None = None,
+        priority: str | None = None,
+        cancel_on: Cancel | Sequence[Cancel] = (),
+        timeouts: Timeouts | None = None,
+        idempotency: str | None = None,
+        singleton: Singleton | None = None,
+        checkpoint: Checkpoint | None = None,
+    ) -> Decorator[dict[str, Any]]: ...
+    def function(
+        self,
+        on: Any = None,
+        *,
+        batch: Batch | None = None,
+        id: str | None = None,
+        name: str | None = None,
+        retries: int | None = None,
+        on_failure: Callable[..., Any] | None = None,
+        concurrency: Concurrencies | None = None,
+        throttle: Throttle | None = None,
+        rate_limit: RateLimit | None = None,
+        debounce: Debounce | None = None,
+        priority: str | None = None,
+        cancel_on: Cancel | Sequence[Cancel] = (),
+        timeouts: Timeouts | None = None,
+        idempotency: str | None = None,
+        singleton: Singleton | None = None,
+        checkpoint: Checkpoint | None = None,
+    ) -> Any:
+        """Declare a function: `on` says what starts it (nothing: only an invoke), the rest how it is run.
+
+        `id` names it for good (default: the handler's name); `retries` is how often a failing step is tried again
+        (default of the server: 3, at most 20). `on_failure` is a handler that is run when a run has failed. Keys,
+        `priority` and `idempotency` are CEL expressions over the event.
+        """
+        if retries is not None and not 0 <= retries <= MAX_RETRIES:
+            raise UsageError(f"retries={retries} is not between 0 and {MAX_RETRIES}.")
+        cancels = [cancel_on] if isinstance(cancel_on, Cancel) else list(cancel_on)
+        options = {
+            "retries": retries,
+            "concurrency": None if concurrency is None else concurrency_wire(concurrency),
+            "throttle": throttle and throttle.wire(),
+            "rateLimit": rate_limit and rate_limit.wire(),
+            "debounce": debounce and debounce.wire(),
+            "priority": None if priority is None else {"run": priority},
+            "batchEvents": batch and batch.wire(),
+            "cancel": [cancel.wire() for cancel in cancels] or None,
+            "timeouts": timeouts and timeouts.wire(),
+            "idempotency": idempotency,
+            "singleton": singleton and singleton.wire(),
+        }
+        given = {key: value for key, value in options.items() if value is not None}
+        triggers = _triggers(on)
+
+        def make(handler: Callable[..., Any]) -> Function[Any, Any]:
+            own_id = id or default_id(handler)
+            function: Function[Any, Any] = Function(
+                self.name, own_id, handler, triggers, given, checkpoint, name=name, batched=batch is not None
+            )
+            self._add(function)
+            if on_failure is not None:
+                self._add(self._failure_handler(function, on_failure))
+            return function
+
+        return (Decorator if batch is None else BatchDecorator)(make)
+
+    def _failure_handler(self, of: Function[Any, Any], handler: Callable[..., Any]) -> Function[Any, Any]:
+        wire = {"event": FAILED_EVENT, "expression": f"event.data.function_id == '{of.slug}'"}
+        trigger: Trigger[FailureData] = Trigger(FAILED_EVENT, FailureData, wire)
+        options = {"retries": FAILURE_RETRIES}
+        return Function(
+            self.name,
+            f"{of.id}-failure",
+            handler,
+            [trigger],
+            options,
+            None,
+            name=f"{of.name} (failure)",
+            is_failure_handler=True,
+        )
+
+    def _add(self, function: Function[Any, Any]) -> None:
+        if function.slug in self.functions:
+            raise UsageError(
+                f'Two functions of {self.name} have the id "{function.id}". Runs are found by it: give one of them '
+                "another, app.function(id=...)."
+            )
+        self.functions[function.slug] = function
+
+    def poster(self, function: Function[Any, Any]) -> CheckpointPoster | None:
+        """What posts the finished steps of a function, None if that is left to its answers."""
+        if function.slug not in self._posters:
+            option = function.checkpoint or self._checkpoint
+            self._posters[function.slug] = (
+                None if option is None else CheckpointPoster(self.api, option, world.now_ms)
+            )
+        return self._posters[function.slug]
+
+    async def send(self, *events: object) -> list[str]:
+        """Send events, in one request; the ids that the server gave them.
+
+        An event is an object of a type that `event(...)` knows, or what calling an event's type gives, or a
+        perdure.Event. Raises SendError if they cannot be sent; an event that has an `id` can be sent again.
+        """
+        return await self.sender.send(events)
+
+    def send_sync(self, *events: object) -> list[str]:
+        """The same from sync code. Waits for the server."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            result: list[str] = portal().run(self.sender.send(events))
+            return result
+        raise UsageError(
+            "app.send_sync blocks the event loop that is running here: write `await app.send(...)`."
+        )
+
+    def endpoint(self, framework: str) -> Endpoint:
+        """What answers the server's requests, for an adapter of a web framework to call."""
+        return Endpoint(self, framework)
+
+    def mount(self, web_app: Any, path: str = "/api/inngest", *, streaming: bool = False) -> None:
+        """Serve the functions under a path of a FastAPI, Starlette or Litestar app, or of a Flask app.
+
+        For other frameworks see `perdure.serve`. Servers look for apps at the default path.
+        """
+        from perdure.sdk.serve import mount
+
+        mount(self, web_app, path, streaming)
+
+
+def _triggers(on: Any) -> list[Trigger[Any]]:
+    if on is None:
+        return []
+    given = [on] if isinstance(on, Trigger | str) else list(on)
+    return [EventType(one, dict[str, Any]) if isinstance(one, str) else one for one in given]

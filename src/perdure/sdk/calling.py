@@ -1,0 +1,130 @@
+"""From the body of a call to the reply of its function."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from perdure.sdk import world
+from perdure.sdk.api import TRIES
+from perdure.sdk.call import Call
+from perdure.sdk.errors import SerializationError, UsageError
+from perdure.sdk.events import read_event
+from perdure.sdk.functions import Function
+from perdure.sdk.job import Job, read_job
+from perdure.sdk.reply import Reply, of_failure
+from perdure.sdk.running import Thread, start_function
+from perdure.sdk.steps import Step
+from perdure.sdk.sync_steps import SyncStep
+
+if TYPE_CHECKING:
+    from perdure.sdk.app import App
+    from perdure.sdk.endpoint import Request
+
+_NAME: msgspec.json.Decoder[_Name]
+
+
+class _Name(msgspec.Struct, gc=False):
+    name: str = ""
+
+
+_NAME = msgspec.json.Decoder(_Name)
+
+
+async def answer_call(app: App, function: Function[Any, Any], request: Request, step_id: str) -> Reply:
+    """Run a function for a call. Raises UsageError if the call cannot be read."""
+    job = read_job(request.body, step_id, request.headers)
+    if job.from_api:
+        problem = await _fetch_state(app, job)
+        if problem is not None:
+            return problem
+    return await run_job(app, function, job)
+
+
+async def run_job(app: App, function: Function[Any, Any], job: Job) -> Reply:
+    """Run a function for a call that is read."""
+    try:
+        given = _event_of(function, job)
+    except SerializationError as error:
+        text = f"The event does not fit {function.slug}. {error}"
+        return of_failure(UsageError(text), world.now_ms())
+    call = Call(function, job, world.now_ns, app.poster(function))
+    return await call.run(partial(_start, app, given))
+
+
+async def _start(app: App, given: Any, call: Call) -> Any:
+    function = call.function
+    handler = function.handler
+    if function.is_async:
+        return await handler(*_arguments(function, given, Step(call, app.sender)))
+    step = SyncStep(call, app.sender)
+    code = partial(handler, *_arguments(function, given, step))
+    return await start_function(call, code, Thread(call))
+
+
+def _arguments(function: Function[Any, Any], given: Any, step: Step | SyncStep) -> tuple[Any, ...]:
+    match function.takes:
+        case "both":
+            return given, step
+        case "event":
+            return (given,)
+        case "step":
+            return (step,)
+        case _:
+            return ()
+
+
+def _event_of(function: Function[Any, Any], job: Job) -> Any:
+    """What the handler gets: the data of the event, or of each event of a batch."""
+    if function.takes in {"nothing", "step"}:
+        return None
+    if function.batched:
+        return [_data(function, raw) for raw in job.events]
+    return _data(function, job.event)
+
+
+def _data(function: Function[Any, Any], raw: bytes) -> Any:
+    return read_event(raw, function.decode_for(_NAME.decode(raw).name)).data
+
+
+async def _fetch_state(app: App, job: Job) -> Reply | None:
+    """Get what was too large for the call: events and finished steps. A reply if that cannot be done."""
+    paths = (f"/v0/runs/{job.run_id}/batch", f"/v0/runs/{job.run_id}/actions")
+    try:
+        batch, actions = await asyncio.gather(*(app.api.call("GET", path, tries=TRIES) for path in paths))
+    except (OSError, TimeoutError, ValueError) as error:
+        return of_failure(
+            ConnectionError(f"The state of the run could not be fetched: {error}"), world.now_ms()
+        )
+    for answer, path in zip((batch, actions), paths, strict=True):
+        if answer.status != 200:
+            shown = answer.body[:200].decode("utf-8", "replace")
+            text = f"The server answered {path} with HTTP {answer.status}: {shown}"
+            return of_failure(ConnectionError(text), world.now_ms())
+    job.events = [bytes(raw) for raw in msgspec.json.decode(batch.body, type=list[msgspec.Raw])]
+    steps = msgspec.json.decode(actions.body, type=dict[str, msgspec.Raw])
+    job.steps = {key: bytes(memo) for key, memo in steps.items()}
+    if job.event in {b"", b"{}", b"null"} and job.events:
+        job.event = job.events[0]
+    return None
+
+
+async def beating(
+    work: Coroutine[Any, Any, Reply], every_s: float, wrap: Callable[[Reply], bytes]
+) -> AsyncIterator[bytes]:
+    """A streamed answer: spaces while the work goes on, then the reply."""
+    task = asyncio.ensure_future(work)
+    try:
+        yield b" "
+        while not (await asyncio.wait({task}, timeout=every_s))[0]:
+            yield b" "
+        try:
+            yield wrap(task.result())
+        except UsageError as error:
+            yield wrap(of_failure(error, world.now_ms()))
+    finally:
+        task.cancel()

@@ -1,0 +1,189 @@
+"""Functions as they are declared: a handler, what starts it, and how it is to be run.
+
+All that a call needs to know is worked out once, here: which arguments the handler takes, how its event is
+decoded, whether it runs on the event loop or in a thread.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Generic, Literal, TypeVar, cast, overload
+
+import msgspec
+
+from perdure.sdk import codec
+from perdure.sdk.errors import UsageError
+from perdure.sdk.events import Trigger
+from perdure.sdk.options import Checkpoint
+from perdure.sdk.steps import Step
+from perdure.sdk.sync_steps import SyncStep
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+T = TypeVar("T")
+R = TypeVar("R")
+
+Takes = Literal["nothing", "step", "event", "both"]
+"""Which arguments a handler takes."""
+
+MAX_RETRIES = 20
+
+
+class Function(Generic[In, Out]):
+    """A function of an app. Calling it calls the handler itself, as a test may do."""
+
+    def __init__(
+        self,
+        app_id: str,
+        id: str,
+        handler: Callable[..., Any],
+        triggers: Sequence[Trigger[Any]],
+        options: dict[str, Any],
+        checkpoint: Checkpoint | None,
+        *,
+        name: str | None = None,
+        batched: bool = False,
+        is_failure_handler: bool = False,
+    ) -> None:
+        self.is_failure_handler = is_failure_handler
+        self.id = id
+        self.slug = f"{app_id}-{id}"
+        self.name = name or id
+        self.handler = handler
+        self.triggers = tuple(triggers)
+        self.options = options
+        self.checkpoint = checkpoint
+        self.batched = batched
+        self.is_async = _is_async(handler)
+        self.takes = takes(handler, self.slug)
+        self.decode_output = codec.returns(handler)
+        self._by_name: dict[str, codec.Decode] = {}
+
+    def __call__(self, *args: Any) -> Any:
+        return self.handler(*args)
+
+    def __repr__(self) -> str:
+        return f"<perdure function {self.slug}>"
+
+    def decode_for(self, event_name: str) -> codec.Decode:
+        """How the data of an event are decoded: by the trigger that it met, else by the first (an invoke)."""
+        known = self._by_name.get(event_name)
+        if known is None:
+            exact = [trigger for trigger in self.triggers if trigger.matches(event_name)]
+            chosen = (exact or self.triggers or (None,))[0]
+            known = chosen.decode if chosen is not None else codec.plain
+            if len(self._by_name) < 1000:
+                self._by_name[event_name] = known
+        return known
+
+    def config(self, url: str) -> dict[str, Any]:
+        """The function as it is registered, for an app that is served at `url`."""
+        query = "&" if "?" in url else "?"
+        step: dict[str, Any] = {
+            "id": "step",
+            "name": "step",
+            "runtime": {"type": "http", "url": f"{url}{query}fnId={self.slug}&stepId=step"},
+        }
+        if (retries := self.options.get("retries")) is not None:
+            step["retries"] = {"attempts": retries}
+        config: dict[str, Any] = {
+            "id": self.slug,
+            "name": self.name,
+            "triggers": [trigger.wire for trigger in self.triggers],
+            "steps": {"step": step},
+        }
+        config.update({key: value for key, value in self.options.items() if key != "retries"})
+        if self.checkpoint is not None:
+            config["checkpoint"] = self.checkpoint.wire()
+        return config
+
+
+class Decorator(Generic[In]):
+    """What `app.function(...)` gives: put it before a handler of the event's data and the step, or the step alone."""
+
+    def __init__(self, make: Callable[[Callable[..., Any]], Function[Any, Any]]) -> None:
+        self._make = make
+
+    @overload
+    def __call__(self, handler: Callable[[In, Step], Awaitable[R]]) -> Function[In, R]: ...
+    @overload
+    def __call__(self, handler: Callable[[In, SyncStep], R]) -> Function[In, R]: ...
+    @overload
+    def __call__(self, handler: Callable[[Step], Awaitable[R]]) -> Function[In, R]: ...
+    @overload
+    def __call__(self, handler: Callable[[SyncStep], R]) -> Function[In, R]: ...
+    def __call__(self, handler: Callable[..., Any]) -> Function[Any, Any]:
+        return self._make(handler)
+
+
+class BatchDecorator(Generic[In]):
+    """The same for a function that takes its events in batches: a handler of a list and the step."""
+
+    def __init__(self, make: Callable[[Callable[..., Any]], Function[Any, Any]]) -> None:
+        self._make = make
+
+    @overload
+    def __call__(self, handler: Callable[[list[In], Step], Awaitable[R]]) -> Function[In, R]: ...
+    @overload
+    def __call__(self, handler: Callable[[list[In], SyncStep], R]) -> Function[In, R]: ...
+    def __call__(self, handler: Callable[..., Any]) -> Function[Any, Any]:
+        return self._make(handler)
+
+
+def takes(handler: Callable[..., Any], slug: str) -> Takes:
+    """Which arguments a handler takes. Raises UsageError if it is none that can be called."""
+    if not callable(handler):
+        raise UsageError(f"The handler of {slug} is a {type(handler).__qualname__}, not a function.")
+    if inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler):
+        raise UsageError(
+            f"The handler of {slug} is a generator; a handler returns its result, it does not yield."
+        )
+    parameters = [
+        one
+        for one in inspect.signature(handler).parameters.values()
+        if one.kind in {one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD} and one.default is one.empty
+    ]
+    if len(parameters) > 2:
+        names = ", ".join(one.name for one in parameters)
+        raise UsageError(
+            f"The handler of {slug} takes ({names}); it is called with the event's data and the step."
+        )
+    if not parameters:
+        return "nothing"
+    if len(parameters) == 2:
+        return "both"
+    only = parameters[0]
+    annotation = codec.resolve(handler, only.annotation) if inspect.isfunction(handler) else only.annotation
+    is_step = annotation in {Step, SyncStep} if isinstance(annotation, type) else only.name == "step"
+    return "step" if is_step or only.name == "step" else "event"
+
+
+def _is_async(handler: Callable[..., Any]) -> bool:
+    target: Any = handler
+    while hasattr(target, "func"):
+        target = target.func
+    return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(
+        type(target).__call__ if callable(target) else None
+    )
+
+
+def default_id(handler: Callable[..., Any]) -> str:
+    """The id of a function that none was given: the handler's name, with dashes."""
+    name = getattr(handler, "__name__", None)
+    if not name or name == "<lambda>":
+        raise UsageError("A lambda has no name: give the function an id, app.function(id=...).")
+    return cast("str", name).strip("_").replace("_", "-")
+
+
+class FailureData(msgspec.Struct, frozen=True):
+    """What an `on_failure` handler gets: which run failed, of which event, and why.
+
+    `error` has `name`, `message`, `stack`; `event` is the run's event as plain JSON.
+    """
+
+    function_id: str
+    run_id: str
+    error: dict[str, Any]
+    event: dict[str, Any]
+    events: list[dict[str, Any]] = []
