@@ -39,6 +39,11 @@ class Gate:
             return False
         return not (others_wait and self.holds_half(function_id))
 
+    def free(self, now: int) -> int:
+        """How many calls may start now (ms), whosever they are."""
+        self._forget_old(now)
+        return min(self.hard_limit - len(self.in_flight), self.young_calls - len(self._young))
+
     def holds_half(self, function_id: str) -> bool:
         """Whether the function has as many calls under way as it may have while others wait."""
         return self._by_function.get(function_id, 0) >= max(self.hard_limit // 2, 1)

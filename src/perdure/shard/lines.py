@@ -81,18 +81,26 @@ class TurnQueue(Queue):
         self.lines = lines
         self._heap_next = False
 
-    def has_due(self, now: int) -> bool:  # noqa: ARG002
+    def has_due(self, now: int) -> bool:
         """Whether it is worth asking: a turn may still find no room."""
-        return bool(self.heap) or self.lines.turns.can_turn(self.function_id)
+        return bool(self.heap) or (self._may_grant(now) and self.lines.turns.can_turn(self.function_id))
 
     def take(self, now: int) -> ItemRef | None:
         """The next call, its places taken; None if none has room. Those that have them and the others take turns."""
         self._heap_next = not self._heap_next
-        if not (self.heap and self._heap_next):
+        if self._may_grant(now) and not (self.heap and self._heap_next):
             ref = self.lines.grant(self.function_id, now)
             if ref is not None:
                 return ref
         return heapq.heappop(self.heap) if self.heap else None
+
+    def _may_grant(self, now: int) -> bool:
+        """Not more turns are given to runs that must be read first than the app takes calls.
+
+        The others would hold places while they wait for it, from other functions too. When a run has been read, the
+        queue is looked at again.
+        """
+        return not self.loading or self.gate is None or self.loading < self.gate.free(now)
 
 
 def _has_place(line: Line) -> bool:

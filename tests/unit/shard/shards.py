@@ -197,12 +197,12 @@ class World:
         self.shard = self.new_shard()
         await self.shard.start()
 
-    async def register(self, *functions: dict[str, Any]) -> None:
-        """Sync the app."""
+    async def register(self, *functions: dict[str, Any], app: str = APP) -> None:
+        """Sync an app."""
         payload = {
-            "url": "http://app.test/api",
+            "url": f"http://{app}.test/api",
             "deployType": "ping",
-            "appName": APP,
+            "appName": app,
             "sdk": "js:v4.0.0",
             "v": "0.1",
             "framework": "test",

@@ -9,9 +9,8 @@ import pytest
 from perdure.core import pacing
 from perdure.core.model import Part
 from perdure.protocol.calls import CallAnswer, CallFailure
-from perdure.shard import dispatch
+from perdure.shard import dispatch, holdings
 from perdure.shard import memory as memory_module
-from perdure.shard import holdings
 from perdure.shard.commands import CancelRun
 from perdure.shard.rows import ItemRef
 from tests.unit.shard.shards import World, an_event, config, planned, sleep, step, virtually

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -429,3 +430,26 @@ class TestScopes:
             await w.sleep(1.01)
         order = [data_of(call)["p"] for call in w.network.calls]
         assert order[1:] == [p for p in (100, 5, 0, -5) if p != order[0]]
+
+    @virtually
+    async def test_an_app_that_takes_no_more_calls_keeps_no_places_from_others(self) -> None:
+        """Its calls would hold places while they wait for their app, whose runs were read meanwhile."""
+        shared = [{"limit": 4, "key": '"openai"', "scope": "account"}]
+        w = await World().start(config("f", "go", concurrency=shared))
+        await w.register(config("g", "other", concurrency=shared), app="another")
+        await w.send(*[an_event("go") for _ in range(20)])
+        await w.settle()
+        w.network.calls.clear()
+        await w.restart()
+        state = w.shard.state
+        state.gate(state.functions.started_by("go", {}, 0)[0].app_id).hard_limit = 1
+        for _ in range(8):
+            (await w.call()).returns()
+        await w.settle()
+        await w.send(*[an_event("other") for _ in range(5)])
+        await w.settle()
+        names = Counter(call.body["event"]["name"] for call in w.network.open)
+        assert names["go"] == 1
+        assert names["other"] >= 2, "all but the next of its calls"
+        assert len(await drain(w)) == 20 - 8 + 5
+        check_rest(w)

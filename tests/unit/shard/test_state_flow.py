@@ -225,27 +225,35 @@ class FlowEngine(Engine):
                 if item.in_flight:
                     continue
                 ref, name = ItemRef(item.rank, run.id, item.n), job_id(run.id, item.n)
+                places = int(ref in loading)
+                if isinstance(turns, TurnQueue):
+                    places += turns.heap.count(ref)
                 queue = self.state.queues.all.get((run.function_id, item.part))
-                assert queue is not None, "the queue that it names does not exist"
-                places = queue.heap.count(ref)
+                if queue is not None:
+                    places += queue.heap.count(ref)
                 if isinstance(queue, Line):
                     assert name not in queue.gone
                     places += name in queue.fed
-                if isinstance(turns, TurnQueue):
-                    places += turns.heap.count(ref)
-                places += ref in loading
-                assert places == 1 or (places == 0 and ref > queue.edge), (run.id, item, places)
+                beyond = queue is not None and ref > queue.edge
+                assert places == 1 or (places == 0 and beyond), (run.id, item, places)
 
     @invariant()
     def places_are_held_by_what_is_under_way(self) -> None:
+        """And by calls that have their turn, and wait for their app."""
         expected: dict[str, Counter[str]] = {}
+        queues = self.state.queues.all.values()
+        turns = {
+            (ref.run_id, ref.n) for queue in queues if isinstance(queue, TurnQueue) for ref in queue.heap
+        }
         for run in self.runs():
             if run.flow is None:
                 continue
-            if run.started_at is not None and run.flow.runs:
+            begins = any((run.id, n) in turns for n in run.items)
+            if (run.started_at is not None or begins) and run.flow.runs:
                 expected[run.id] = Counter(need.counter for need in run.flow.runs)
             for item in run.items.values():
-                if item.in_flight and item.kind in CALLING and run.flow.steps:
+                called = item.in_flight or (run.id, item.n) in turns
+                if called and item.kind in CALLING and run.flow.steps:
                     expected[job_id(run.id, item.n)] = Counter(need.counter for need in run.flow.steps)
         reading = {ref.run_id for _, ref in self.reads.runs}
         counters = self.state.lines.turns.room.counters
