@@ -33,8 +33,14 @@ class Death:
     """The calls that were under way."""
 
 
-def no_limit_is_exceeded(journal: Journal, ledger: RulesLedger, deaths: Sequence[Death]) -> Complaints:
-    """At no time are more calls under way than the limits say; nor are there calls that nothing on disk tells of."""
+def no_limit_is_exceeded(
+    journal: Journal, ledger: RulesLedger, deaths: Sequence[Death], most: Counter[str] | None = None
+) -> Complaints:
+    """At no time are more calls under way than the limits say, and each is of a higher generation than those before.
+
+    `most` takes the largest number of calls of each counter that were under way.
+    """
+    most = Counter() if most is None else most
     live: dict[Call, dict[str, int]] = {}
     newest: dict[str, int] = {}
     counts: Counter[str] = Counter()
@@ -63,6 +69,7 @@ def no_limit_is_exceeded(journal: Journal, ledger: RulesLedger, deaths: Sequence
         live[call] = rules.counters(ledger.runs[line["run"]].function, line["who"])
         for counter, limit in live[call].items():
             counts[counter] += 1
+            most[counter] = max(most[counter], counts[counter])
             if counts[counter] > limit:
                 yield f"line {place}: {counts[counter]} calls of {counter}, which has a limit of {limit}"
 

@@ -169,3 +169,28 @@ def nothing_is_left(ledger: RulesLedger) -> Complaints:
     for what, count in ledger.leftovers.items():
         if count:
             yield f"{count} {what} are left"
+
+
+def every_rule_bit(journal: Journal, ledger: RulesLedger, deaths: Sequence[Death]) -> Complaints:
+    """Each rule had something to do: otherwise nothing has been shown of it."""
+    most: Counter[str] = Counter()
+    yield from no_limit_is_exceeded(journal, ledger, deaths, most)
+    for function in (rules.LIMITED, rules.KEYED, rules.BOTH, rules.SHARED[0], rules.START_BY):
+        for counter, limit in rules.counters(function, "who-0").items():
+            if most[counter] < limit:
+                yield f"at most {most[counter]} calls of {counter} were under way; its limit is {limit}"
+    for function in (rules.SKIPS, rules.REPLACES, rules.START_BY, rules.FINISH_BY):
+        if missing := ENDS[function] - {run.status for run in ledger.of(function)}:
+            yield f"no run of {function} is {missing}"
+    for function in (rules.RATED, rules.FLURRY, rules.BATCHED):
+        events = sum(event.function == function for event in ledger.events.values())
+        if events <= len(ledger.of(function)):
+            yield f"each event of {function} has a run of its own"
+    for function, least_ms in ((rules.PACED, 500), (rules.BURST, 500), (rules.WHOLE, 50), (rules.HELD, 200)):
+        waited = [
+            run.started_at - run.created_at for run in ledger.of(function) if run.started_at is not None
+        ]
+        if max(waited, default=0) < least_ms:
+            yield f"no run of {function} waited for {least_ms} ms"
+    if {len(run.events) >= rules.BATCH_SIZE for run in ledger.of(rules.BATCHED)} != {True, False}:
+        yield "not both, a full batch and one whose time was over"

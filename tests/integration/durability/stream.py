@@ -22,8 +22,10 @@ from tests.integration.durability.processes import post
 SENDERS = 3
 SHARES = {rules.BATCHED: 4, rules.FLURRY: 3, rules.RATED: 3, rules.PACED: 2, rules.BURST: 2, rules.SKIPS: 2}
 """How many times as many events as the others a function gets: enough for its rule to bite."""
-KEYS = {rules.ONCE: 5, rules.FLURRY: 3}
+KEYS = {rules.ONCE: 5, rules.FLURRY: 3, rules.BOTH: 6}
 """So many keys a function has; two, if it is not named."""
+FLURRIES, FLURRY_EVERY_S = 0.5, 2.3
+"""Such a part of the events comes together with others, every so many seconds."""
 LONG_MS = 60_000
 PAUSE_S = (0.3, 2.0)
 
@@ -44,9 +46,11 @@ def planned(entropy: random.Random, total: int, duration_s: float) -> dict[str, 
     names = [name for name in streamed for _ in range(SHARES.get(name, 1))]
     plan: dict[str, list[Planned]] = {name: [] for name in names}
     for n in range(total):
-        # Each function gets some, however few events there are.
+        # Each function gets some, however few events there are; half of them in flurries, so that its rule bites.
         function = names[n % len(names)]
         at_s = entropy.uniform(0, duration_s)
+        if entropy.random() < FLURRIES:
+            at_s -= at_s % FLURRY_EVERY_S
         who = f"who-{entropy.randrange(KEYS.get(function, 2))}"
         if function == rules.CANCELLABLE:
             who = f"only-{n}"

@@ -26,6 +26,8 @@ from tests.integration.durability.stream import Stream
 
 pytestmark = pytest.mark.slow
 
+EVENTS_PER_RUN = 2
+"""Many events start no run of their own, or one of a single call."""
 BETWEEN_KILLS_S = (0.3, 3.5)
 PER_KILL_S = 3.5
 """Events are sent for so long for each kill, so that all of them meet work."""
@@ -60,6 +62,12 @@ def die(running: Site, journal: Journal, scratch: Path, entropy: random.Random) 
         again = False
 
 
+def wait_for_call(running: Site, journal: Journal) -> None:
+    """Wait for the next call, so that a kill falls into the middle of something."""
+    calls = journal.count("call")
+    until("a call", lambda: journal.count("call") > calls, END_S, running.server.tail)
+
+
 def stop(running: Site) -> None:
     """Stop the server in order."""
     running.server.send(signal.SIGTERM)
@@ -80,11 +88,13 @@ def test_rules_hold_over_kills(app: str, size: Size, entropy: random.Random, tmp
         if app == "sdk_rules":
             limit_runs(running)
         journal = Journal(running.journal_path)
-        stream = Stream(running.server.url, entropy, size.runs, size.kills * PER_KILL_S)
+        stream = Stream(running.server.url, entropy, EVENTS_PER_RUN * size.runs, size.kills * PER_KILL_S)
         stream.start()
         deaths: list[Death] = []
         for _ in range(size.kills):
             time.sleep(entropy.uniform(*BETWEEN_KILLS_S))
+            wait_for_call(running, journal)
+            time.sleep(entropy.random() * 0.05)
             deaths += die(running, journal, tmp_path / "scratch", entropy)
         until("the last event", lambda: stream.over, size.kills * PER_KILL_S + END_S, running.server.tail)
         # Its schedule goes on for ever; what it starts from here on ends at once.
@@ -95,6 +105,7 @@ def test_rules_hold_over_kills(app: str, size: Size, entropy: random.Random, tmp
         ledger = RulesLedger.read(running.database)
     journal.read()
     report(ledger, deaths, stream)
+    checks.demand(rules_fates.every_rule_bit(journal, ledger, deaths))
     checks.demand(rules_fates.all_is_well(journal, ledger, deaths, stream.accepted, stream.pauses))
     assert seen == {
         n: sorted(run.id for run in ledger.runs.values() if n in run.events) for n in stream.accepted
