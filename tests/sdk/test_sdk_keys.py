@@ -17,7 +17,7 @@ OLD_KEY = "signkey-prod-" + "cd34" * 16
 WRONG_KEY = "signkey-prod-" + "9999" * 16
 EVENT_KEY = "event-key-one"
 SECOND_EVENT_KEY = "event-key-two"
-KINDS = ("fastapi", "flask", "js-plain", "js", "js3")
+KINDS = ("fastapi", "flask", "own", "own-flask", "js-plain", "js", "js3")
 
 
 def hashed(key: str) -> str:
@@ -163,7 +163,7 @@ def test_health_needs_no_token_and_names_the_kind(keyed: Server) -> None:
     assert answer.headers["x-inngest-server-kind"] == "cloud"
 
 
-@pytest.mark.parametrize("app_id", ["fastapi", pytest.param("js-plain", marks=pytest.mark.node)])
+@pytest.mark.parametrize("app_id", ["fastapi", "own", pytest.param("js-plain", marks=pytest.mark.node)])
 def test_app_with_a_wrong_signing_key_cannot_register_nor_be_called(
     production: Callable[..., App], keyed: Server, app_id: str
 ) -> None:
@@ -179,7 +179,9 @@ def test_app_with_a_wrong_signing_key_cannot_register_nor_be_called(
     assert unsigned.status_code in {401, 500}
 
 
-@pytest.mark.parametrize("app_id", ["fastapi", "flask", pytest.param("js-plain", marks=pytest.mark.node)])
+@pytest.mark.parametrize(
+    "app_id", ["fastapi", "flask", "own", pytest.param("js-plain", marks=pytest.mark.node)]
+)
 def test_rotation_app_with_a_new_key_and_the_old_one_as_fallback(
     production: Callable[..., App], app_id: str
 ) -> None:
@@ -190,7 +192,7 @@ def test_rotation_app_with_a_new_key_and_the_old_one_as_fallback(
     assert (run.status, len(run.output)) == ("Completed", 5)
 
 
-@pytest.mark.parametrize("app_id", ["fastapi", pytest.param("js-plain", marks=pytest.mark.node)])
+@pytest.mark.parametrize("app_id", ["fastapi", "own", pytest.param("js-plain", marks=pytest.mark.node)])
 def test_rotation_server_accepts_requests_made_with_its_second_key(
     production: Callable[..., App], app_id: str
 ) -> None:

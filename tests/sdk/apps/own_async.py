@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from call_log import CallLog
+from own_types import SAMPLE, Parcel, model_of, same
 
 import perdure
 
@@ -28,6 +29,7 @@ class Scenarios:
         self._calling()
         self._parallel()
         self._triggers()
+        self._typed()
 
     def define(
         self,
@@ -192,6 +194,11 @@ class Scenarios:
             found = await step.wait_for_event("answer", answer, match="data.key", timeout=1)
             return None if found is None else found.data
 
+        async def looking_back(event: dict[str, Any], step: perdure.Step) -> Any:
+            await self.step(step, "slow", partial(asyncio.sleep, 0.6))
+            found = await step.wait_for_event("answer", answer, match="data.key", timeout=5, lookback="1m")
+            return None if found is None else found.data
+
         async def slow_step(event: dict[str, Any], step: perdure.Step) -> Any:
             await self.step(step, "slow", partial(asyncio.sleep, float(event.get("seconds", 1))))
             await self.step(step, "never", lambda: 1)
@@ -207,6 +214,7 @@ class Scenarios:
         self.define("sleep-until", sleep_until)
         self.define("wait", wait)
         self.define("wait-later", wait_later)
+        self.define("looking-back", looking_back)
         self.define("slow-step", slow_step)
         self.define("wait-for-signal", wait_for_signal)
         self.define("send-signal", send_signal)
@@ -330,6 +338,26 @@ class Scenarios:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             return done.pop().result()
 
+        async def timeout(event: dict[str, Any], step: perdure.Step) -> Any:
+            try:
+                async with asyncio.timeout(0.2):
+                    return await self.step(step, "slow", lambda: nap(5, "slow"))
+            except TimeoutError:
+                return await self.step(step, "instead", lambda: "too slow")
+
+        async def failing_sibling(event: dict[str, Any], step: perdure.Step) -> Any:
+            def boom() -> Any:
+                raise ValueError("sibling")
+
+            caught = ""
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self.step(step, "breaks", boom))
+                    group.create_task(self.step(step, "long", lambda: nap(0.5, 1)))
+            except* perdure.StepError as errors:
+                caught = errors.exceptions[0].name  # type: ignore[union-attr]
+            return [caught, await self.step(step, "rescue", lambda: "rescued")]
+
         async def on_failure(event: perdure.FailureData, step: perdure.Step) -> Any:
             self.log.note(step, "failure", "parallel-failing")
 
@@ -338,6 +366,8 @@ class Scenarios:
         self.define("parallel-mixed", parallel_mixed)
         self.define("parallel-failing", parallel_failing, on_failure=on_failure)
         self.define("first-wins", first_wins)
+        self.define("timeout", timeout, retries=1)
+        self.define("failing-sibling", failing_sibling)
 
     def _triggers(self) -> None:
         app = self.app.name
@@ -369,3 +399,19 @@ class Scenarios:
         self.define(
             "on-failed", noting("on-failed"), triggers=on("inngest/function.failed", expression=ended)
         )
+
+    def _typed(self) -> None:
+        """Values of many types go through a step, an invoke and back."""
+        parcels = perdure.event(f"{self.app.name}/parcel", Parcel)
+
+        @self.app.function(parcels, id="typed-callee", retries=0)
+        async def weigh(event: Parcel, step: perdure.Step) -> Parcel:
+            assert event == SAMPLE, event
+            return await step.run("same", same, event)
+
+        @self.app.function(perdure.event(f"{self.app.name}/typed"), id="typed", retries=0)
+        async def typed(event: dict[str, Any], step: perdure.Step) -> dict[str, bool]:
+            once = await step.run("same", same, SAMPLE)
+            model = await step.run("model", model_of, once)
+            back = await step.invoke("call", weigh, once)
+            return {"same": once == back == SAMPLE and model == [model_of(SAMPLE)[0]]}

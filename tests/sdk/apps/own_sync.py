@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from call_log import CallLog
+from own_types import SAMPLE, Parcel, model_of, same
 
 import perdure
 
@@ -34,6 +35,7 @@ class Scenarios:
         self._calling()
         self._parallel()
         self._triggers()
+        self._typed()
 
     def define(
         self,
@@ -359,3 +361,19 @@ class Scenarios:
         self.define(
             "on-failed", noting("on-failed"), triggers=on("inngest/function.failed", expression=ended)
         )
+
+    def _typed(self) -> None:
+        """Values of many types go through a step, an invoke and back."""
+        parcels = perdure.event(f"{self.app.name}/parcel", Parcel)
+
+        @self.app.function(parcels, id="typed-callee", retries=0)
+        def weigh(event: Parcel, step: perdure.SyncStep) -> Parcel:
+            assert event == SAMPLE, event
+            return step.run("same", same, event)
+
+        @self.app.function(perdure.event(f"{self.app.name}/typed"), id="typed", retries=0)
+        def typed(event: dict[str, Any], step: perdure.SyncStep) -> dict[str, bool]:
+            once = step.run("same", same, SAMPLE)
+            model = step.run("model", model_of, once)
+            back = step.invoke("call", weigh, once)
+            return {"same": once == back == SAMPLE and model == [model_of(SAMPLE)[0]]}
