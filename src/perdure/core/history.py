@@ -7,6 +7,8 @@ of an attempt that is tried again stands here, since it stands nowhere else.
 Kinds and their fields (times are ms since the epoch):
 
 - `queued`: the run was created. `event` is the id of its first event; `problems` what its rules could not compute.
+- `copied`: the run is a rerun from a step: `run` is the original, `from` the step, `steps` the ids of those before
+  it, which have its results; `edited` says that the step has other input.
 - `call`: a call to the app ended. What was called (`step` is empty for a discovery), when it was queued and
   sent, the HTTP status (0 if none came), the operations that it answered with, the error if it failed, when
   it is tried again.
@@ -105,6 +107,16 @@ class QueuedNote(msgspec.Struct, omit_defaults=True, gc=False):
     problems: tuple[str, ...] = ()
 
 
+class CopiedNote(msgspec.Struct, omit_defaults=True, gc=False, rename={"from_step": "from"}):
+    """The run began with steps of another."""
+
+    run: str
+    from_step: str
+    name: str
+    steps: list[str] = []
+    edited: bool = False
+
+
 class InvokedNote(msgspec.Struct, omit_defaults=True, gc=False):
     """A step started a run of another function."""
 
@@ -137,6 +149,7 @@ Note = (
     | ResumedNote
     | RequestNote
     | QueuedNote
+    | CopiedNote
     | InvokedNote
     | MetadataNote
     | EndedNote

@@ -154,6 +154,31 @@ class Wait(msgspec.Struct, gc=False):
     until: int = 0
 
 
+class FromStep(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """Where a rerun begins: at the step `id`. `input` is the JSON list of arguments to run it with, if edited."""
+
+    id: str
+    name: str
+    input: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+    def encode(self) -> bytes:
+        """As it is stored."""
+        return msgspec.json.encode(self)
+
+    @classmethod
+    def decode(cls, stored: bytes) -> FromStep:
+        """From what `encode` made."""
+        return _FROM_STEP.decode(stored)
+
+    @property
+    def arguments(self) -> bytes | None:
+        """The edited input, as JSON."""
+        return None if self.input is msgspec.UNSET else bytes(self.input)
+
+
+_FROM_STEP = msgspec.json.Decoder(FromStep)
+
+
 class Run(msgspec.Struct):
     """One execution of a function, as it lives in memory.
 
@@ -164,7 +189,8 @@ class Run(msgspec.Struct):
     `<run id>.<step hash>`. `state_bytes` is the size of all memos together. `seq` is the next `n` of an item
     or history entry. `idle_replies` counts answers in a row that brought nothing new. `flow` is what the run
     keeps of its admission, None if no rule bears on it; `flow_row` is the same as it is stored. `batch_id` is set
-    for a batch, `cron` is the schedule that started it.
+    for a batch, `cron` is the schedule that started it. `from_step` is where a rerun began that was not to begin at the
+    start.
     """
 
     id: str
@@ -186,6 +212,7 @@ class Run(msgspec.Struct):
     flow_row: bytes | None = None
     batch_id: str | None = None
     cron: str | None = None
+    from_step: FromStep | None = None
     steps: dict[str, Step] = {}
     items: dict[int, Item] = {}
     waits: dict[int, Wait] = {}
@@ -195,3 +222,11 @@ class Run(msgspec.Struct):
     seq: int = 1
     commit: int = 0
     """Number of the last batch that changed the run."""
+
+    @property
+    def edited_step(self) -> FromStep | None:
+        """The step that is to run with edited input, until it has finished."""
+        step = self.from_step
+        if step is None or step.input is msgspec.UNSET or step.id in self.steps:
+            return None
+        return step

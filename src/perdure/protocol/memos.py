@@ -80,6 +80,20 @@ def signal_memo(signal: str, data: bytes) -> bytes:
     return b'{"data":{"data":' + data + b',"signal":' + json_string(signal) + b"}}"
 
 
+def input_memo(arguments: bytes) -> bytes:
+    """What stands in place of a memo for a step that is to run with `arguments` (a JSON list) other than its code's."""
+    return b'{"input":' + arguments + b"}"
+
+
+def takes_input(sdk: str) -> bool:
+    """Whether an SDK, named as it registers (`js:v4.24.0`), runs a step with the input of an `input_memo`.
+
+    Those for Python and Go take it for the result of the step (Python 0.5.19: `StepMemos.from_raw`; Go:
+    `step.Run`), so it must never be sent to an SDK that is not known to read it.
+    """
+    return sdk.partition(":")[0].removeprefix("inngest-") == "js"
+
+
 def response_memo(url: str, status_code: int, headers: dict[str, str], body: str) -> bytes:
     """Memo of a request made for the run (`step.fetch`); header names as they should be shown."""
     value = {"body": body, "headers": headers, "status_code": status_code, "url": url}

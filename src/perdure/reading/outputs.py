@@ -90,14 +90,18 @@ def run_output(run: RunRecord, events: list[EventRecord] | None = None) -> SpanO
     return SpanOutput(shown, run.output.decode())
 
 
-def step_output(op: str, memo: bytes) -> SpanOutput:
-    """The result of a step, from its memo. An event that was waited for is its own result."""
+def step_output(op: str, memo: bytes, arguments: bytes | None = None) -> SpanOutput:
+    """The result of a step, from its memo. An event that was waited for is its own result.
+
+    `arguments` are the edited input that it ran with, if it was.
+    """
+    shown = None if arguments is None else arguments.decode()
     if op == "WaitForEvent" or memo[:1] != b"{":
-        return SpanOutput(data=memo.decode())
+        return SpanOutput(shown, memo.decode())
     wrapped = _MEMO.decode(memo)
     if bytes(wrapped.error) and not bytes(wrapped.data):
-        return SpanOutput(error=read_error(bytes(wrapped.error)))
-    return SpanOutput(data=(bytes(wrapped.data) or memo).decode())
+        return SpanOutput(shown, error=read_error(bytes(wrapped.error)))
+    return SpanOutput(shown, (bytes(wrapped.data) or memo).decode())
 
 
 def read_error(error: bytes, descent: int = _MAX_DESCENT) -> ErrorText:

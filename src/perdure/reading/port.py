@@ -40,7 +40,8 @@ class RunRecord(msgspec.Struct, frozen=True):
     """A run. `event_id` is the first of `event_ids`, its trigger events; `output` is None until it has
     ended.
 
-    `batch_id` is set for a batch of events, however many, `cron` for what a schedule started.
+    `batch_id` is set for a batch of events, however many, `cron` for what a schedule started. `from_step` is where a rerun began
+    (`core.model.FromStep`).
     """
 
     id: str
@@ -57,6 +58,7 @@ class RunRecord(msgspec.Struct, frozen=True):
     output: bytes | None
     batch_id: str | None = None
     cron: str | None = None
+    from_step: bytes | None = None
 
     @property
     def batched_at(self) -> int | None:

@@ -72,7 +72,10 @@ StepInfo = RunInfo | SleepInfo | EventWaitInfo | SignalWaitInfo | InvokeInfo
 
 
 class Span(msgspec.Struct):
-    """One line of a trace. Times are ms since the epoch; `code` is the HTTP status of the app's answer."""
+    """One line of a trace. Times are ms since the epoch; `code` is the HTTP status of the app's answer.
+
+    `copied_from` is the run that a step was copied from, for a rerun from a later one.
+    """
 
     key: str
     span_id: str
@@ -94,6 +97,7 @@ class Span(msgspec.Struct):
     skip_existing: str | None = None
     code: int | None = None
     metadata: list[Metadata] = []
+    copied_from: str | None = None
     children: list[Span] = []
 
     @property

@@ -82,6 +82,8 @@ class Activity(msgspec.Struct):
     end: bool = False
     server: bool = False
     offending: bool = False
+    copied_from: str = ""
+    """The run that the step was copied from."""
 
 
 class Timeline(msgspec.Struct):
@@ -106,6 +108,7 @@ class Timeline(msgspec.Struct):
 _DECODERS: dict[str, msgspec.json.Decoder[Any]] = {
     "call": msgspec.json.Decoder(CallNote),
     "checkpoint": msgspec.json.Decoder(CheckpointNote),
+    "copied": msgspec.json.Decoder(history.CopiedNote),
     "invoked": msgspec.json.Decoder(history.InvokedNote),
     "resumed": msgspec.json.Decoder(ResumedNote),
     "request": msgspec.json.Decoder(RequestNote),
@@ -281,6 +284,19 @@ class _Builder:
             return started, started + took
         return posted - took, posted
 
+    def copied(self, entry: HistoryRecord, note: history.CopiedNote) -> None:
+        for step_id in note.steps:
+            recorded = self.recorded.get(step_id)
+            if recorded is None:
+                continue
+            key = f"step:{step_id}"
+            status = FAILED if recorded.failed else COMPLETED
+            step = Activity(key, step_id, recorded.name, recorded.op, status, entry.at, attempts=[])
+            step.started = step.ended = entry.at
+            step.has_output = recorded.op != "Sleep"
+            step.copied_from = note.run
+            self.activities[key] = step
+
     def invoked(self, _: HistoryRecord, note: history.InvokedNote) -> None:
         step = self.step(note.step)
         if step is not None:
@@ -368,6 +384,7 @@ def _add(activity: Activity, attempt: Attempt, status: str) -> None:
 _READERS: dict[str, Callable[[_Builder, HistoryRecord, Any], None]] = {
     "call": _Builder.call,
     "checkpoint": _Builder.checkpoint,
+    "copied": _Builder.copied,
     "invoked": _Builder.invoked,
     "resumed": _Builder.resumed,
     "request": _Builder.request,

@@ -104,6 +104,7 @@ class _Rendering:
             if activity.step_id:
                 span = self.step(activity)
                 span.metadata = self.timeline.metadata.get(activity.step_id, [])
+                span.copied_from = activity.copied_from or None
                 self.root.children.append(span)
             elif activity.end:
                 self.root.children += self.end(activity)

@@ -40,6 +40,7 @@ from perdure.server.json import JsonResponse
 from perdure.server.metadata import metadata_route
 from perdure.server.metrics import CONTENT_TYPE, exposition
 from perdure.server.operating import operating_routes
+from perdure.server.rerunning import rerun_route
 from perdure.server.rest import rest_routes
 
 log = logging.getLogger("perdure.server")
@@ -190,6 +191,7 @@ def _rest(server: Server) -> Starlette:
         *bulk_routes(server),
         *explaining_routes(server),
         *event_fate_routes(server),
+        rerun_route(server),
         Route("/v0/gql", GraphqlRoute(server)),
         metadata_route(server),
     ]

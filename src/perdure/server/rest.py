@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from perdure.core.model import FIRST_ITEM, RunStatus
+from perdure.core.model import FIRST_ITEM, FromStep, RunStatus
 from perdure.errors import RequestError
 from perdure.protocol.durations import format_time, parse_time
 from perdure.protocol.ids import ACCOUNT_ID, ENVIRONMENT_ID, is_ulid
@@ -23,7 +23,7 @@ from perdure.reading.port import EventRecord, ItemRecord, RunRecord
 from perdure.server.context import Server
 from perdure.server.http import read_body
 from perdure.server.json import JsonResponse
-from perdure.shard.calls import job_id
+from perdure.shard.calls import edited_input, job_id
 from perdure.shard.commands import CancelRun, SendSignal
 
 MAX_PAGE = 51
@@ -94,18 +94,22 @@ async def batch(server: Server, request: Request) -> Response:
 
 
 async def actions(server: Server, request: Request) -> Response:
-    """The finished steps of a run: hash to memo."""
+    """The finished steps of a run: hash to memo, and the edited input of one that has not run."""
     run_id = _ulid(request, "run_id", "run")
-    await _live(server, run_id)
+    run = await _live(server, run_id)
     steps = await server.reader.steps_of_run(run_id)
-    body = b",".join(msgspec.json.encode(step.id) + b":" + step.memo for step in steps)
-    return Response(b"{" + body + b"}", media_type="application/json")
+    members = [msgspec.json.encode(step.id) + b":" + step.memo for step in steps]
+    start = None if run.from_step is None else FromStep.decode(run.from_step)
+    if start is not None and start.arguments is not None and all(step.id != start.id for step in steps):
+        members.append(edited_input(start))
+    return Response(b"{" + b",".join(members) + b"}", media_type="application/json")
 
 
-async def _live(server: Server, run_id: str) -> None:
+async def _live(server: Server, run_id: str) -> RunRecord:
     run = await server.reader.run(run_id)
     if run is None or run.status not in (RunStatus.QUEUED, RunStatus.RUNNING):
         raise RequestError(410, f"runtime state is no longer available for runID: {run_id}")
+    return run
 
 
 async def cancel_v0(server: Server, request: Request) -> Response:
@@ -226,6 +230,8 @@ def _run(run: RunRecord) -> dict[str, object]:
         shown["cron"] = run.cron
     if run.original_run_id is not None:
         shown["original_run_id"] = run.original_run_id
+    if run.from_step is not None:
+        shown["from_step"] = msgspec.Raw(run.from_step)
     if run.ended_at is not None:
         shown["output"] = msgspec.Raw(run.output if run.output is not None else NULL)
     return shown

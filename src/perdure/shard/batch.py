@@ -144,6 +144,7 @@ def run_row(run: Run) -> RunRow:
         run.flow_row,
         run.batch_id,
         run.cron,
+        None if run.from_step is None else run.from_step.encode(),
     )
 
 

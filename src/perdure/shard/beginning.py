@@ -5,6 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from perdure.core.flow.admission import RunFlow
+from perdure.core.model import FromStep
+from perdure.core.plan import SavedStep
 from perdure.protocol.events import IncomingEvent
 from perdure.protocol.functions import Cancel
 
@@ -17,7 +19,8 @@ class Beginning(msgspec.Struct, frozen=True, gc=False):
 
     `correlation` names the step that invoked it. `flow` and `deadline` come from its admission. `held` says that it
     waits until the function is resumed. `cancellations` are armed, for events received after `since` (0: after its
-    first event). `skipped` is (reason, holder) of a run that is only written down.
+    first event). `skipped` is (reason, holder) of a run that is only written down. `copied` are steps of the run
+    `original_run_id`, with their results, that stand before `from_step`.
     """
 
     correlation: str | None = None
@@ -30,6 +33,8 @@ class Beginning(msgspec.Struct, frozen=True, gc=False):
     cron: str | None = None
     original_run_id: str | None = None
     skipped: tuple[str, str] | None = None
+    from_step: FromStep | None = None
+    copied: tuple[SavedStep, ...] = ()
 
 
 ORDINARY = Beginning()

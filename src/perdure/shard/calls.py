@@ -10,10 +10,11 @@ from __future__ import annotations
 import base64
 
 from perdure.core.functions import Function
-from perdure.core.model import Item, ItemKind, Run, Step
+from perdure.core.model import FromStep, Item, ItemKind, Run, Step
 from perdure.core.settings import Settings
 from perdure.protocol.calls import Call
 from perdure.protocol.ids import ACCOUNT_ID
+from perdure.protocol.memos import input_memo
 from perdure.protocol.payloads import json_string
 from perdure.protocol.signing import sign
 
@@ -47,7 +48,9 @@ def uses_api(run: Run, settings: Settings) -> bool:
 
     The first event stands in a call twice: alone, and among all events.
     """
-    return run.state_bytes + _event_bytes(run) > settings.inline_state_bytes
+    edited = run.edited_step
+    more = 0 if edited is None else len(edited.arguments or b"")
+    return run.state_bytes + _event_bytes(run) + more > settings.inline_state_bytes
 
 
 def _event_bytes(run: Run) -> int:
@@ -112,6 +115,9 @@ class CallBuilder:
         steps = b""
         if not use_api:
             steps = b",".join([_memo(step) for step in run.steps.values()])
+            edited = run.edited_step
+            if edited is not None:
+                steps += (b"," if steps else b"") + edited_input(edited)
         events = run.events
         return (
             b'{"ctx":{"attempt":%d,"disable_immediate_execution":%b,"env":"","fn_id":"%b","generation_id":%d,'
@@ -148,3 +154,8 @@ def _memo(step: Step) -> bytes:
     """A finished step as a member of `steps`. Dispatch has seen to it that the result is in memory."""
     assert step.memo is not None
     return b"%b:%b" % (_quoted(step.id), step.memo)
+
+
+def edited_input(step: FromStep) -> bytes:
+    """A step that is to run with edited input, as a member of `steps`."""
+    return b"%b:%b" % (_quoted(step.id), input_memo(step.arguments or b"[]"))

@@ -14,6 +14,7 @@ import msgspec
 
 from perdure.core.flow.admission import NO_KEYS, Keys, Origin, Pause
 from perdure.core.functions import Function
+from perdure.core.model import FromStep
 from perdure.protocol.calls import CallAnswer, CallFailure
 from perdure.protocol.events import IncomingEvent
 from perdure.protocol.metadata import MetadataRequest
@@ -252,9 +253,15 @@ class CancelRun(Command):
 
 @dataclass(slots=True, eq=False)
 class Rerun(Command):
-    """Run a run again from its events. The answer is the new run's id, or None if the old one is unknown."""
+    """Run a run again from its events. The answer is the new run's id, or None if the old one is unknown.
+
+    With `from_step` the steps that finished before that one are copied; if it has not finished, all that have.
+    """
 
     run: str = ""
+    from_step: FromStep | None = None
+    memos: dict[str, bytes] = field(default_factory=dict)
+    """Results of the old run's steps that memory may have dropped."""
     flow_keys: dict[str, Keys] = field(default_factory=dict)
     """The keys of the function's rules, by run; and what was read under them."""
     found: dict[KeyRef, bytes] = field(default_factory=dict)
@@ -267,6 +274,10 @@ class Rerun(Command):
     @property
     def run_id(self) -> str | None:
         return self.run
+
+    def cost(self) -> int:
+        """Size of the edited input."""
+        return 256 + (len(self.from_step.arguments or b"") if self.from_step is not None else 0)
 
 
 @dataclass(slots=True, eq=False)

@@ -175,6 +175,7 @@ class FlowLoads(Reads):
             for run_id in run_ids:
                 self._pin(command, run_id)
         await self._load_missing([run_id for _, run_ids in asking for run_id in run_ids])
+        await self._load_memos([c for c, _ in asking if isinstance(c, Rerun) and c.from_step is not None])
         wanted: list[KeyRef] = []
         for command, run_ids in asking:
             command.flow_keys = self._ask_reruns(run_ids)
@@ -190,6 +191,14 @@ class FlowLoads(Reads):
         commands = [command for command, _ in asking]
         self._hold(read, commands)
         self._give_back(list(commands))
+
+    async def _load_memos(self, commands: list[Rerun]) -> None:
+        """Read results to copy: memory may drop those that it has before the commands are decided."""
+        if commands:
+            stored = await self._store.load_runs(self._shard, [command.run for command in commands])
+            for command in commands:
+                steps = stored[command.run].steps if command.run in stored else ()
+                command.memos = {step.step_id: step.memo for step in steps}
 
     def _ask_reruns(self, run_ids: list[str]) -> dict[str, Keys]:
         asked: dict[str, Keys] = {}

@@ -20,7 +20,7 @@ from collections.abc import Iterable
 import msgspec
 
 from perdure.core.flow.admission import RunFlow
-from perdure.core.model import Item, ItemKind, Run, RunStatus, Step, Wait, WaitKind
+from perdure.core.model import FromStep, Item, ItemKind, Run, RunStatus, Step, Wait, WaitKind
 from perdure.shard.keys import Recent
 from perdure.shard.rows import ItemRow, StoredRun, WaitRow
 
@@ -224,6 +224,7 @@ def run_from_rows(stored: StoredRun) -> Run:
         row.flow,
         row.batch_id,
         row.cron,
+        None if row.from_step is None else FromStep.decode(row.from_step),
         # Waits that cancel have numbers of their own, and no item.
         seq=max([stored.last_n, *(wait.n for wait in stored.waits)]) + 1,
     )

@@ -1,18 +1,24 @@
-"""Running a run again: a new run of the same function, from the same events."""
+"""Running a run again: a new run of the same function, from the same events.
+
+A rerun from a step begins with the results of the steps that finished before it, in the order of the stack; the step
+itself and all after it run again. They are copied when the rerun is decided, so the old run may live on, or go.
+If the input of the step was edited, every call says so until the step has finished (`Run.edited_step`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
 from perdure.core.flow.admission import Keys, Origin
 from perdure.core.functions import Function
 from perdure.core.model import Run
+from perdure.core.plan import SavedStep
 from perdure.errors import RequestError
 from perdure.protocol.events import IncomingEvent
 from perdure.shard.admitting import start_function
-from perdure.shard.beginning import Beginning
+from perdure.shard.beginning import ORDINARY, Beginning
 from perdure.shard.commands import Rerun
 from perdure.shard.rows import KeyRef
 from perdure.shard.state import State
@@ -41,20 +47,38 @@ def create_rerun(state: State, command: Rerun) -> str | None:
     function: Function | None = state.functions.by_id.get(old.function_id)
     if function is None or function.archived:
         raise RequestError(409, "The function of this run is not served any more. Sync its app first.")
-    return start_rerun(state, function, old, command.flow_keys.get(old.id), command.found).id
+    how = ORDINARY
+    if command.from_step is not None:
+        copied = tuple(_steps_before(old, command.from_step.id, command.memos))
+        how = Beginning(from_step=command.from_step, copied=copied)
+    return start_rerun(state, function, old, command.flow_keys.get(old.id), command.found, how).id
 
 
 def start_rerun(
-    state: State, function: Function, old: Run, keys: Keys | None, found: Mapping[KeyRef, bytes]
+    state: State,
+    function: Function,
+    old: Run,
+    keys: Keys | None,
+    found: Mapping[KeyRef, bytes],
+    how: Beginning = ORDINARY,
 ) -> Run:
     """A new run from the events of another, by the rules that bear on reruns: it may be held, or skipped."""
-    how, origin = Beginning(original_run_id=old.id, since=state.next_receipt - 1), Origin.RERUN
+    how = msgspec.structs.replace(how, original_run_id=old.id, since=state.next_receipt - 1)
+    origin = Origin.RERUN
     if old.batch_id is not None:
         how = msgspec.structs.replace(how, batch_id=state.new_id())
         origin = Origin.BATCH
     run, _ = start_function(state, function, _trigger_events(old), keys, found, how, origin)
     assert run is not None, "only fresh events are dropped or held back"
     return run
+
+
+def _steps_before(run: Run, step_id: str, memos: Mapping[str, bytes]) -> Iterator[SavedStep]:
+    """The steps that finished before this one; all if it has not finished. `memos` are for what memory has dropped."""
+    for step in run.steps.values():
+        if step.id == step_id:
+            return
+        yield SavedStep(step.id, step.name, step.op, memos[step.id] if step.memo is None else step.memo)
 
 
 def _trigger_events(run: Run) -> list[tuple[int, IncomingEvent]]:

@@ -65,6 +65,7 @@ class RunRow(NamedTuple):
 
     `flow` is what it keeps of its admission (`core.flow.admission.RunFlow`), None if no rule applies to it.
     `batch_id` is set for a batch, `cron` is the schedule that started it.
+    `from_step` is where a rerun began, with the step's edited input (`core.model.FromStep`).
     """
 
     id: str
@@ -85,6 +86,7 @@ class RunRow(NamedTuple):
     flow: bytes | None = None
     batch_id: str | None = None
     cron: str | None = None
+    from_step: bytes | None = None
 
 
 class RunEventRow(NamedTuple):

@@ -18,6 +18,7 @@ from perdure.core.flow.admission import Pause, RunFlow
 from perdure.core.functions import Function
 from perdure.core.model import (
     CALLING,
+    FromStep,
     Item,
     ItemKind,
     Part,
@@ -27,7 +28,7 @@ from perdure.core.model import (
     Wait,
 )
 from perdure.core.operations import CORRELATION_PATH
-from perdure.core.plan import Invocation, NewItem, Outcome, Plan
+from perdure.core.plan import Invocation, NewItem, Outcome, Plan, SavedStep
 from perdure.core.planning import plan_crash
 from perdure.core.settings import Settings
 from perdure.protocol import lifecycle
@@ -124,6 +125,7 @@ class State(Holdings):
             flow_row=None if how.flow is None else how.flow.encode(),
             batch_id=how.batch_id,
             cron=how.cron,
+            from_step=how.from_step,
         )
         self.memory.add(run)
         self.batch.touch_run(run)
@@ -137,7 +139,11 @@ class State(Holdings):
             return run
         ahead = 0 if how.original_run_id else self.ahead  # what its sender has put off, by the sender's clock
         due = now if how.batch_id else max(now, first.ts + ahead)
-        self.add_item(run, NewItem(ItemKind.DISCOVERY, "", "", due, data=b"0"), held=how.held)
+        self.add_item(
+            run, NewItem(ItemKind.DISCOVERY, "", "", due, data=b"%d" % len(how.copied)), held=how.held
+        )
+        if how.from_step is not None:
+            self._copy(run, how.from_step, how.copied)
         if how.deadline is not None:
             self.add_item(run, NewItem(ItemKind.DEADLINE, "", "", how.deadline, data=b"start"))
         if how.cancellations:
@@ -147,6 +153,15 @@ class State(Holdings):
         if run.flow is not None and run.flow.singleton is not None:
             self.put_key(KeyRef(SINGLETON, function.id, run.flow.singleton.id), run.id.encode())
         return run
+
+    def _copy(self, run: Run, start: FromStep, steps: tuple[SavedStep, ...]) -> None:
+        """The run begins with the results of another's steps."""
+        for step in steps:
+            self._save(run, step.id, step.name, step.op, step.memo)
+        edited = start.arguments is not None
+        ids = [step.id for step in steps]
+        note = history.CopiedNote(run.original_run_id or "", start.id, start.name, ids, edited)
+        self._note(run, "copied", history.encode(note))
 
     def _skip(self, run: Run, reason: str, holder: str) -> None:
         """The run is written down and never executes."""

@@ -11,7 +11,7 @@ _RUN = """fragment R on FunctionRunV2 {
 _SPAN = """fragment S on RunTraceSpan {
   name status op: stepOp step_id: stepID attempt: attempts
   queued_at: queuedAt scheduled_at: scheduledAt started_at: startedAt ended_at: endedAt
-  duration_ms: duration output_id: outputID
+  duration_ms: duration output_id: outputID copied_from: copiedFrom
   http: response { status: statusCode }
   info: stepInfo {
     kind: __typename
@@ -39,6 +39,7 @@ TRACE = (
     """query Trace($id: String!) {
   run(runID: $id) {
     ...R batch_id: batchID reason
+    from_step: fromStep { id: stepID name input }
     trace(preview: true) {
       ...S skipped_for: skipExistingRunID
       children: childrenSpans { ...S children: childrenSpans { ...S } }

@@ -80,6 +80,8 @@ class Span(msgspec.Struct, kw_only=True):
     copied_from: str | None = None
     input: msgspec.Raw = NULL
     skipped_for: str | None = None
+    copied_from: str | None = None
+    input: msgspec.Raw = NULL
     output_id: str | msgspec.UnsetType | None = msgspec.UNSET
     output: msgspec.Raw = NULL
     error: ErrorText | None = None
@@ -112,6 +114,7 @@ class TracedRun(Run, kw_only=True):
 
     batch_id: str | None = None
     reason: str | None = None
+    from_step: FromStep | None = None
     events: msgspec.Raw = NULL
     output: msgspec.Raw = NULL
     error: ErrorText | None = None

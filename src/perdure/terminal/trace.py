@@ -81,7 +81,10 @@ class Tree:
         rows.append(("cron", run.cron) if run.cron else ("event", self._events()))
         rows.append(("queued", date_and_time(self.begin, self.zone)))
         if run.original_run_id:
-            rows.append(("rerun of", run.original_run_id))
+            begin = f", from step {run.from_step.name or run.from_step.id}" if run.from_step else ""
+            rows.append(("rerun of", run.original_run_id + begin))
+        if run.from_step and run.from_step.input is not None:
+            rows.append(("new input", msgspec.json.format(run.from_step.input, indent=0)))
         data = _data_of(run.events)
         if data is not None:
             rows.append(("data", data))
@@ -153,7 +156,9 @@ class Tree:
         if span.error is not None or self.full or _is_attempt(span):
             code = span.http.status if span.http else 0
             return Piece(f"HTTP {code}" if code and code not in (200, 206) else "", "dim")
-        return Piece("" if _nothing(span.output) else cut(_one_line(span.output), max(room, 12)), "dim")
+        copied = "copied" if span.copied_from else ""
+        given = "" if _nothing(span.output) else _one_line(span.output)
+        return Piece(cut("  ".join(filter(None, (copied, given))), max(room, 12)), "dim")
 
     def _under_way(self, span: Span) -> str:
         due = parse_time(span.scheduled_at) if span.scheduled_at else self.now

@@ -336,4 +336,4 @@ def test_a_run_from_its_rows() -> None:
 def test_rows_and_columns_agree() -> None:
     """What `run_from_rows` reads by position is named so."""
     assert EventRow._fields[:2] == ("receipt", "internal_id")
-    assert RunRow._fields[-4:] == ("output", "flow", "batch_id", "cron")
+    assert RunRow._fields[-5:] == ("output", "flow", "batch_id", "cron", "from_step")

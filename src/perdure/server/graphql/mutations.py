@@ -14,7 +14,8 @@ from perdure.protocol.lifecycle import INVOKED, Invocation, invoked_event_data
 from perdure.protocol.urls import normalize_app_url
 from perdure.reading.port import RunRecord
 from perdure.server.graphql.session import Session, checked_run_id, unknown_run
-from perdure.shard.commands import CancelRun, Command, ReceiveEvents, RemoveApp, Rerun
+from perdure.server.rerunning import WantedStep, rerun_run
+from perdure.shard.commands import CancelRun, Command, ReceiveEvents, RemoveApp
 from perdure.shard.rows import AppRow
 
 SYNC_SECONDS = 15.0
@@ -151,21 +152,22 @@ def rerun(
     _: object,
     session: Session,
     runID: str,
-    fromStep: dict[str, object] | None = None,
+    fromStep: dict[str, str] | None = None,
     debugSessionID: str | None = None,
     debugRunID: str | None = None,
 ) -> str:
-    """Run a run again from its events; the new run's id."""
-    if fromStep is not None:
-        raise GraphQLError(
-            "rerun from a step is not supported yet; without fromStep the whole run is run again"
-        )
+    """Run a run again from its events, or from one of its steps; the new run's id."""
     if debugSessionID or debugRunID:
         raise GraphQLError("debug sessions are not offered by this server")
-    new = submit(session, Rerun(run=checked_run_id(runID)))
+    run_id = checked_run_id(runID)
+    wanted = None
+    if fromStep is not None:
+        given = fromStep.get("input")
+        wanted = WantedStep(fromStep["stepID"], None if given is None else given.encode())
+    new = session.ask(lambda: rerun_run(session.server, run_id, wanted))
     if new is None:
         raise unknown_run(runID)
-    return str(new)
+    return new
 
 
 def not_offered(what: str) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from graphql import GraphQLError
 
-from perdure.core.model import RunStatus
+from perdure.core.model import FromStep, RunStatus
 from perdure.protocol.ids import is_ulid
 from perdure.reading.outputs import (
     OutputName,
@@ -224,12 +224,19 @@ def span_output(_: object, session: Session, outputID: str) -> SpanOutput:
     return _part_output(session, name)
 
 
+def from_step(found: RunRecord | None) -> FromStep | None:
+    """Where a rerun began that did not begin at the start."""
+    return None if found is None or found.from_step is None else FromStep.decode(found.from_step)
+
+
 def _part_output(session: Session, name: OutputName) -> SpanOutput:
     reader = session.server.reader
     if name.kind == "step":
         step = session.ask(lambda: reader.step_of_run(name.run_id, name.key))
         if step is not None:
-            return step_output(step.op, step.memo)
+            start = from_step(session.run(name.run_id))
+            arguments = start.arguments if start is not None and start.id == step.id else None
+            return step_output(step.op, step.memo, arguments)
     else:
         n = int(name.key[:12])
         entries = session.ask(lambda: reader.history_of_run(name.run_id, after=n - 1, limit=1))
@@ -273,10 +280,16 @@ RESOLVERS: dict[str, dict[str, Any]] = {
         "hasAI": lambda run, session: session.timeline(head(run).id).has_ai,
         "originalRunID": lambda run, _: head(run).original_run_id,
         "reason": _reason,
+        "fromStep": lambda run, session: from_step(full(run, session)),
         "defers": always([]),
         "siblingDefers": always([]),
         "deferredFrom": always(None),
         "isDeferred": always(False),
+    },
+    "FromStep": {
+        "stepID": lambda step, _: step.id,
+        "name": lambda step, _: step.name,
+        "input": lambda step, _: None if step.arguments is None else step.arguments.decode(),
     },
     "RunTraceSpanOutput": {
         "input": lambda output, _: output.input,

@@ -110,6 +110,7 @@ RESOLVERS: dict[str, dict[str, Any]] = {
         "debugPaused": always(False),
         "skipReason": _of_span("skip_reason"),
         "skipExistingRunID": _of_span("skip_existing"),
+        "copiedFrom": _of_span("copied_from"),
         "metadata": _metadata,
         "response": _response,
     },

@@ -48,7 +48,7 @@ _WALKS = {
     f" AND (r.ended_at,r.id)<(?4,?5) AND {_PASSED} ORDER BY r.ended_at {{order}}, r.id",
 }
 _COLUMNS = ",".join(f"r.{name}" for name in RunRecord.__struct_fields__)
-_HEADS = _COLUMNS.replace("r.output", "NULL")
+_HEADS = _COLUMNS.replace("r.output", "NULL").replace("r.from_step", "NULL")
 _LIVE_IDS = "SELECT DISTINCT run_id FROM items WHERE shard=?1 AND run_id>=?2 AND run_id<?3 ORDER BY run_id "
 LIVE_IDS = {True: _LIVE_IDS + "ASC", False: _LIVE_IDS + "DESC"}
 SHARDS = "SELECT shard FROM shards"

@@ -39,7 +39,7 @@ RUNS = Table(
     rows.RunRow._fields,
     1,
     "update",
-    frozenset(("function_id", "event_id", "created_at", "flow", "batch_id", "cron")),
+    frozenset(("function_id", "event_id", "created_at", "flow", "batch_id", "cron", "from_step")),
 )
 STEPS = Table("steps", rows.StepRow._fields, 2, "keep")
 ITEMS = Table("items", rows.ItemRow._fields, 2, "update")
