@@ -189,8 +189,8 @@ class Run(msgspec.Struct):
     `<run id>.<step hash>`. `state_bytes` is the size of all memos together. `seq` is the next `n` of an item
     or history entry. `idle_replies` counts answers in a row that brought nothing new. `flow` is what the run
     keeps of its admission, None if no rule bears on it; `flow_row` is the same as it is stored. `batch_id` is set
-    for a batch, `cron` is the schedule that started it. `from_step` is where a rerun began that was not to begin at the
-    start.
+    for a batch, `cron` is the schedule that started it. `from_step` is where a rerun began that was
+    not to begin at the start.
     """
 
     id: str

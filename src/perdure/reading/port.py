@@ -40,8 +40,8 @@ class RunRecord(msgspec.Struct, frozen=True):
     """A run. `event_id` is the first of `event_ids`, its trigger events; `output` is None until it has
     ended.
 
-    `batch_id` is set for a batch of events, however many, `cron` for what a schedule started. `from_step` is where a rerun began
-    (`core.model.FromStep`).
+    `batch_id` is set for a batch of events, however many, `cron` for what a schedule started. `from_step` is
+    where a rerun began (`core.model.FromStep`).
     """
 
     id: str

@@ -296,6 +296,8 @@ class _Builder:
             step.has_output = recorded.op != "Sleep"
             step.copied_from = note.run
             self.activities[key] = step
+        if note.edited:
+            self.open_step(OpNote("StepPlanned", note.from_step, note.name), QUEUED, entry.at)
 
     def invoked(self, _: HistoryRecord, note: history.InvokedNote) -> None:
         step = self.step(note.step)

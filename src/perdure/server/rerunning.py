@@ -29,9 +29,10 @@ MAX_BYTES = 4 * 1024 * 1024
 _SHOWN_STEPS = 20
 _CODES = {400: "invalid_request", 404: "not_found", 409: "validation_error", 422: "validation_error"}
 
-_TAKING_INPUT = FINISHING | {"StepPlanned", "AIGateway", "AiGateway"}
-"""Steps that the SDK runs with edited input: code in the app, and requests to a model (protocol §10.2). It goes past
-that of all others."""
+_CODE = FINISHING | {"StepPlanned"}
+_TAKING_TYPES = frozenset(("", "step.ai.wrap"))
+"""Steps that an SDK runs with edited input: code in the app that is given arguments. For all others it goes past the
+input; a request to a model (`step.ai.infer`) with edited input it never reports at all (JavaScript 3.54 and 4.24)."""
 
 
 class WantedStep(msgspec.Struct, frozen=True):
@@ -43,11 +44,12 @@ class WantedStep(msgspec.Struct, frozen=True):
 
 
 class KnownStep(msgspec.Struct, frozen=True, gc=False):
-    """A step of the old run. `op` is the operation that last told of it."""
+    """A step of the old run. `op` is the operation that last told of it, `type` the SDK's own word for its kind."""
 
     id: str
     name: str
     op: str
+    type: str = ""
 
 
 async def rerun_run(server: Server, run_id: str, wanted: WantedStep | None = None) -> str | None:
@@ -74,9 +76,11 @@ def _start(server: Server, whole: WholeRun, wanted: WantedStep) -> FromStep:
     if wanted.input is None:
         return FromStep(step.id, step.name)
     arguments = read_arguments(wanted.input)
-    if step.op not in _TAKING_INPUT:
+    if step.op not in _CODE or step.type not in _TAKING_TYPES:
+        kind = step.type or step.op
         raise RequestError(
-            422, f"The step {step.name[:100]!r} takes no input ({step.op}); only steps that run code do."
+            422,
+            f"The step {step.name[:100]!r} takes no other input ({kind}): only `step.run` and `step.ai.wrap` do.",
         )
     sdk = _sdk_of(server, whole.run)
     if not takes_input(sdk):
@@ -97,10 +101,13 @@ def _sdk_of(server: Server, run: RunRecord) -> str:
 
 def known_steps(whole: WholeRun) -> dict[str, KnownStep]:
     """The steps of a run by id: finished ones in the order of the stack, then those that were only begun or planned."""
-    steps = {step.id: KnownStep(step.id, step.name, step.op) for step in whole.steps}
-    for activity in read_timeline(whole).activities:
-        if activity.step_id and activity.step_id not in steps:
-            steps[activity.step_id] = KnownStep(activity.step_id, activity.name, activity.op)
+    told = {activity.step_id: activity for activity in read_timeline(whole).activities if activity.step_id}
+    steps = {}
+    for step in whole.steps:
+        type = told[step.id].type if step.id in told else ""
+        steps[step.id] = KnownStep(step.id, step.name, step.op, type)
+    for step_id, activity in told.items():
+        steps.setdefault(step_id, KnownStep(step_id, activity.name, activity.op, activity.type))
     return steps
 
 

@@ -177,6 +177,8 @@ def _start(
         how.batch_id,
         how.cron,
         how.original_run_id,
+        from_step=how.from_step,
+        copied=how.copied,
     )
     return state.create_run(function, events, how)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from perdure.core.flow.admission import RunFlow
-from perdure.core.model import FromStep
-from perdure.core.plan import SavedStep
+from perdure.core.model import FromStep, ItemKind
+from perdure.core.plan import NewItem, SavedStep
 from perdure.protocol.events import IncomingEvent
 from perdure.protocol.functions import Cancel
 
@@ -35,6 +35,17 @@ class Beginning(msgspec.Struct, frozen=True, gc=False):
     skipped: tuple[str, str] | None = None
     from_step: FromStep | None = None
     copied: tuple[SavedStep, ...] = ()
+
+    def first_item(self, due: int) -> NewItem:
+        """The first call: a discovery, but for a step with edited input.
+
+        SDKs run such a step only if they are called for it; a discovery goes past it (JavaScript 4.24 in checkpointing,
+        and all of them beside other steps that are to run).
+        """
+        size, step = b"%d" % len(self.copied), self.from_step
+        if step is not None and step.arguments is not None:
+            return NewItem(ItemKind.STEP, step.id, step.name, due, data=size)
+        return NewItem(ItemKind.DISCOVERY, "", "", due, data=size)
 
 
 ORDINARY = Beginning()

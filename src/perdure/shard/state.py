@@ -139,9 +139,7 @@ class State(Holdings):
             return run
         ahead = 0 if how.original_run_id else self.ahead  # what its sender has put off, by the sender's clock
         due = now if how.batch_id else max(now, first.ts + ahead)
-        self.add_item(
-            run, NewItem(ItemKind.DISCOVERY, "", "", due, data=b"%d" % len(how.copied)), held=how.held
-        )
+        self.add_item(run, how.first_item(due), held=how.held)
         if how.from_step is not None:
             self._copy(run, how.from_step, how.copied)
         if how.deadline is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import click
@@ -19,6 +19,18 @@ from perdure.terminal.connection import Connection
 DEFAULT_URL = "http://localhost:8288"
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Kind(NamedTuple):
+    """What JSON is asked for: its type, its name, and an example."""
+
+    type: Any
+    name: str
+    example: str
+
+
+_OBJECT = _Kind(dict[str, object], "object", '{"name": "Ann"}')
+_LIST = _Kind(list[object], "list", '[42, "x"]')
 
 
 def server_options(command: F) -> F:
@@ -66,6 +78,14 @@ user_option = click.option(
     help="The event's user: a JSON object, read like --data.",
 )
 
+input_option = click.option(
+    "--input",
+    "arguments",
+    metavar="JSON",
+    callback=lambda _, parameter, text: read_json(parameter, text, _LIST),
+    help="Other arguments for that step: a JSON list; @FILE reads it from a file, - from standard input.",
+)
+
 
 def make_client(url: str, token: str | None, event_key: str | None = None) -> Client:
     """The client for what was given on the command line."""
@@ -101,8 +121,8 @@ def _token(_: click.Context, __: click.Parameter, text: str | None) -> str | Non
         raise click.BadParameter(str(error)) from None
 
 
-def read_json(parameter: click.Parameter, text: str | None) -> msgspec.Raw | None:
-    """A JSON object given as text, as `@file` or as `-`. Raises `click.BadParameter` for anything else."""
+def read_json(parameter: click.Parameter, text: str | None, kind: _Kind = _OBJECT) -> msgspec.Raw | None:
+    """JSON of a kind given as text, as `@file` or as `-`. Raises `click.BadParameter` for anything else."""
     if text is None:
         return None
     source = "it"
@@ -113,12 +133,13 @@ def read_json(parameter: click.Parameter, text: str | None) -> msgspec.Raw | Non
             source, raw = text[1:], Path(text[1:]).read_bytes()
         else:
             raw = text.encode("utf-8", "surrogateescape")
-        msgspec.json.decode(raw, type=dict[str, object])
+        msgspec.json.decode(raw, type=kind.type)
     except OSError as error:
         raise click.BadParameter(f"{source} cannot be read: {error.strerror or error}.") from None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        hint = ' Write it like \'{"name": "Ann"}\'.' if source == "it" else ""
-        raise click.BadParameter(f"{source} is not a JSON object: {error}.{hint}", param=parameter) from None
+        hint = f" Write it like '{kind.example}'." if source == "it" else ""
+        text = f"{source} is not a JSON {kind.name}: {error}.{hint}"
+        raise click.BadParameter(text, param=parameter) from None
     return msgspec.Raw(raw)
 
 

@@ -251,13 +251,14 @@ class Client:
             raise Refused(f"The server did not cancel it: {answer.error()}")
         return self.state(run_id)[0].status.upper()
 
-    def rerun(self, run_id: str, step: str | None = None, arguments: str | None = None) -> str:
+    def rerun(self, run_id: str, step: str | None = None, arguments: msgspec.Raw | None = None) -> str:
         """Run a run again from its events; the new run's id.
 
         From a `step` if one is named, which runs with other `arguments` (a JSON list) if they are given.
         """
         state, _ = self.state(run_id)
-        start = None if step is None else {"stepID": step, "input": arguments}
+        given = None if arguments is None else bytes(arguments).decode()
+        start = None if step is None else {"stepID": step, "input": given}
         return self._graphql(queries.RERUN, "rerun", str, **{"id": state.run_id, "from": start})
 
     # Apps and functions

@@ -17,6 +17,7 @@ from perdure.terminal import printing, watching
 from perdure.terminal.arguments import (
     data_option,
     event_key_option,
+    input_option,
     make_client,
     server_options,
     since,
@@ -235,13 +236,13 @@ def _exit_by(ended: TracedRun) -> None:
 @click.command()
 @click.argument("run_id", metavar="ID")
 @click.option("--from-step", metavar="STEP", help="Begin at this step, named by its id or its name.")
-@click.option("--input", "arguments", metavar="JSON", help="Other arguments for that step, as a JSON list.")
+@input_option
 @server_options
 @printing.explained
 def rerun(
     run_id: str,
     from_step: str | None,
-    arguments: str | None,
+    arguments: msgspec.Raw | None,
     url: str,
     signing_key: str | None,
     as_json: bool,

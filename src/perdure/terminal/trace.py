@@ -158,7 +158,7 @@ class Tree:
             return Piece(f"HTTP {code}" if code and code not in (200, 206) else "", "dim")
         copied = "copied" if span.copied_from else ""
         given = "" if _nothing(span.output) else _one_line(span.output)
-        return Piece(cut("  ".join(filter(None, (copied, given))), max(room, 12)), "dim")
+        return Piece(cut(": ".join(filter(None, (copied, given))), max(room, 12)), "dim")
 
     def _under_way(self, span: Span) -> str:
         due = parse_time(span.scheduled_at) if span.scheduled_at else self.now

@@ -423,8 +423,38 @@ class TestChanging:
         }
         assert {r["run_id"] for r in graphql.server.runs(event_id)} == {first, second}
         assert graphql.server.run(second)["original_run_id"] == first
-        from_step = 'mutation($r:ULID!){rerun(runID:$r,fromStep:{stepID:"x"})}'
-        assert "not supported yet" in graphql.error(from_step, r=first)
+
+    def test_rerun_from_a_step(self, graphql: Graphql, scripted: Maker):
+        function = scripted(
+            [ops(ran("a", 1)), ops(ran("b", 2)), Answer(200, 3), ops(ran("b", 20)), Answer(200, 30)]
+        )
+        first = function.run()["run_id"]
+        rerun = "mutation($r:ULID!,$f:RerunFromStepInput){rerun(runID:$r,fromStep:$f)}"
+        second = graphql.ask(rerun, r=first, f={"stepID": "b", "input": '[{"x": 1}]'})["rerun"]
+        assert graphql.server.ended(second)["output"] == 30
+        query = (
+            "query($r:String!){run(runID:$r){originalRunID fromStep{stepID name input}"
+            " trace(preview:true){childrenSpans{name status stepOp copiedFrom outputID}}}}"
+        )
+        run = graphql.ask(query, r=second)["run"]
+        assert run["originalRunID"] == first
+        assert run["fromStep"] == {"stepID": sha1("b"), "name": "b", "input": '[{"x": 1}]'}
+        a, b = [span for span in run["trace"]["childrenSpans"] if span["name"] in "ab"]
+        assert (a["copiedFrom"], a["status"], a["stepOp"]) == (first, "COMPLETED", "RUN")
+        assert (b["copiedFrom"], b["status"], b["stepOp"]) == (None, "COMPLETED", "RUN")
+        output = "query($o:String!){runTraceSpanOutputByID(outputID:$o){input data}}"
+        shown = [graphql.ask(output, o=span["outputID"])["runTraceSpanOutputByID"] for span in (a, b)]
+        assert shown == [{"input": None, "data": "1"}, {"input": '[{"x": 1}]', "data": "20"}]
+        assert graphql.ask(query, r=first)["run"]["fromStep"] is None
+        error = graphql.error(rerun, r=first, f={"stepID": "c"})
+        assert error == f"Run {first} has no step 'c'. Its steps are: a, b."
+        assert "must be a JSON list" in graphql.error(rerun, r=first, f={"stepID": "b", "input": "7"})
+        listed = (
+            "query($f:RunsFilterV2!){runs(first:1,orderBy:[],filter:$f){edges{node{id fromStep{input}}}}}"
+        )
+        wanted = {"from": FROM, "functionIDs": [id_of(graphql, function.slug)]}
+        (edge,) = graphql.ask(listed, f=wanted)["runs"]["edges"]
+        assert edge["node"] == {"id": second, "fromStep": {"input": '[{"x": 1}]'}}
 
     def test_rerun_of_an_invoked_run_does_not_wake_its_parent(
         self, graphql: Graphql, bare: BareApp, scripted: Maker

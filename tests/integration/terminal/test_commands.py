@@ -252,6 +252,37 @@ class TestCancelAndRerun:
         assert made.server.ended(again["run_id"])["output"] == 2
         assert f"rerun of  {run}" in terminal("run", again["run_id"]).out
 
+    def test_rerun_from_a_step(self, terminal: Terminal, scripted: Make):
+        steps = [
+            ops(ran("load", 1)),
+            ops(ran("pay", 2)),
+            Answer(200, 3),
+            ops(ran("pay", 20)),
+            Answer(200, 30),
+        ]
+        made = scripted(steps)
+        run = made.run()["run_id"]
+        again = terminal.json("rerun", run, "--from-step", "pay", "--input", '[{"to": 5}]')["run_id"]
+        assert made.server.ended(again)["output"] == 30
+        shown = terminal("run", again).out
+        assert f'  rerun of  {run}, from step pay\n  new input [{{"to": 5}}]\n' in shown
+        assert re.search(r"✓ load +copied: 1\n", shown)
+        assert re.search(r"✓ pay +20\n", shown)
+        whole = terminal.json("run", again)
+        assert whole["from_step"]["input"] == '[{"to": 5}]'
+        load, pay = whole["trace"]["children"][:2]
+        assert (load["copied_from"], load["input"], load["output"]) == (run, None, 1)
+        assert (pay["copied_from"], pay["input"], pay["output"]) == (None, [{"to": 5}], 20)
+
+    def test_rerun_from_a_step_that_cannot_be(self, terminal: Terminal, scripted: Make):
+        run = scripted([ops(ran("load", 1)), Answer(200, 3)]).run()["run_id"]
+        error = terminal.error("rerun", run, "--from-step", "pay")
+        assert f"Run {run} has no step 'pay'. Its steps are: load." in error
+        wrong = terminal.error("rerun", run, "--from-step", "load", "--input", "5", code=2)
+        assert "'--input': it is not a JSON list" in wrong
+        assert "Write it like '[42, \"x\"]'" in wrong
+        assert "--input needs --from-step" in terminal.error("rerun", run, "--input", "[5]", code=2)
+
 
 class TestFunctions:
     def test_apps_with_their_functions(self, terminal: Terminal, scripted: Make):

@@ -85,6 +85,16 @@ class Scenarios:
             c = await self.step(ctx, "c", lambda: b + 1)
             return [a, b, c]
 
+        async def step_with_input(ctx: inngest.Context) -> Any:
+            async def double(number: int) -> int:
+                self.log.note(ctx, "two", "", given=number)
+                return number * 2
+
+            one = await self.step(ctx, "one", lambda: 1)
+            two = await ctx.step.run("two", double, 10)
+            three = await self.step(ctx, "three", lambda: [one, two])
+            return await self.step(ctx, "four", lambda: [*three, "end"])
+
         async def loop(ctx: inngest.Context) -> Any:
             return [await self.step(ctx, "again", partial(int, i * 10)) for i in range(3)]
 
@@ -99,6 +109,7 @@ class Scenarios:
         self.define("returns", returns)
         self.define("through-a-step", through_a_step)
         self.define("three-steps", three_steps)
+        self.define("step-with-input", step_with_input)
         self.define("loop", loop)
         self.define("large-state", large_state)
 

@@ -84,6 +84,16 @@ class Scenarios:
             c = self.step(ctx, "c", lambda: b + 1)
             return [a, b, c]
 
+        def step_with_input(ctx: inngest.ContextSync) -> Any:
+            def double(number: int) -> int:
+                self.log.note(ctx, "two", "", given=number)
+                return number * 2
+
+            one = self.step(ctx, "one", lambda: 1)
+            two = ctx.step.run("two", double, 10)
+            three = self.step(ctx, "three", lambda: [one, two])
+            return self.step(ctx, "four", lambda: [*three, "end"])
+
         def loop(ctx: inngest.ContextSync) -> Any:
             return [self.step(ctx, "again", partial(int, i * 10)) for i in range(3)]
 
@@ -98,6 +108,7 @@ class Scenarios:
         self.define("returns", returns)
         self.define("through-a-step", through_a_step)
         self.define("three-steps", three_steps)
+        self.define("step-with-input", step_with_input)
         self.define("loop", loop)
         self.define("large-state", large_state)
 

@@ -45,6 +45,16 @@ const simple = ({ define }) => [
     const c = await step(ctx, "c", () => b + 1);
     return [a, b, c];
   }),
+  define("step-with-input", {}, async (ctx) => {
+    const one = await step(ctx, "one", () => 1);
+    const double = async (number) => {
+      note(ctx, "two", "", { given: number });
+      return number * 2;
+    };
+    const two = await ctx.step.run("two", double, 10);
+    const three = await step(ctx, "three", () => [one, two]);
+    return step(ctx, "four", () => [...three, "end"]);
+  }),
   define("serialised", {}, async (ctx) => {
     const nothing = await step(ctx, "nothing", () => undefined);
     const date = await step(ctx, "date", () => new Date(0));

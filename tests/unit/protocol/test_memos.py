@@ -9,11 +9,13 @@ import pytest
 from perdure.protocol.memos import (
     data_memo,
     error_memo,
+    input_memo,
     invoke_timeout_memo,
     plain_error_memo,
     rate_limited_memo,
     response_memo,
     signal_memo,
+    takes_input,
     unknown_function_memo,
 )
 
@@ -96,3 +98,21 @@ def test_a_signal_and_a_response():
     assert memo == (
         b'{"data":{"body":"text\\n","headers":{"X-Echo":"yes"},"status_code":201,"url":"http://t/e"}}'
     )
+
+
+def test_edited_input_of_a_step():
+    assert input_memo(b'[1, {"a": 2}]') == b'{"input":[1, {"a": 2}]}'
+
+
+@pytest.mark.parametrize(
+    ("sdk", "takes"),
+    [
+        ("js:v4.24.0", True),
+        ("inngest-js:v3.0.0", True),
+        ("py:v0.5.19", False),
+        ("go:v0.1", False),
+        ("", False),
+    ],
+)
+def test_which_sdks_take_it(sdk: str, takes: bool):
+    assert takes_input(sdk) is takes

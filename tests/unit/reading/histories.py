@@ -9,6 +9,7 @@ import msgspec
 from perdure.core.history import (
     CallNote,
     CheckpointNote,
+    CopiedNote,
     EndedNote,
     InvokedNote,
     Note,
@@ -32,6 +33,7 @@ _KINDS: dict[type, str] = {
     ResumedNote: "resumed",
     RequestNote: "request",
     QueuedNote: "queued",
+    CopiedNote: "copied",
     EndedNote: "ended",
 }
 

@@ -8,7 +8,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perdure.core.history import InvokedNote, OpNote, RequestNote
+from perdure.core.history import CopiedNote, InvokedNote, OpNote, RequestNote
 from perdure.protocol.ids import hash_step_id
 from perdure.reading.outputs import read_output_name
 from perdure.reading.port import WholeRun
@@ -67,6 +67,14 @@ entries = st.one_of(
         }
     ),
     st.fixed_dictionaries({"kind": st.sampled_from(["request", "invoked"]), "step": st.sampled_from(STEPS)}),
+    st.fixed_dictionaries(
+        {
+            "kind": st.just("copied"),
+            "step": st.sampled_from(STEPS),
+            "steps": st.lists(st.sampled_from(STEPS), unique=True),
+            "edited": st.booleans(),
+        }
+    ),
 )
 items = st.tuples(
     st.sampled_from(["discovery", "step", "sleep", "wait", "request", "deadline"]),
@@ -91,6 +99,9 @@ def write(history: History, at: int, entry: dict[str, Any]) -> None:
         history.checkpoint(at, *entry["ops"])
     elif kind == "resumed":
         history.resumed(at, entry["step"], entry["how"], event="01E")
+    elif kind == "copied":
+        ids = [hash_step_id(one) for one in entry["steps"]]
+        history.add(at, CopiedNote("01R", step, entry["step"], ids, entry["edited"]))
     elif kind == "request":
         history.add(at, RequestNote(5, step, 0, msgspec.Raw(b"{}"), T0 + at + 9))
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,6 +63,8 @@ def test_nor_is_what_only_looks_like_one(text: str):
 )
 def test_results_of_steps(op: str, memo: bytes, expected: SpanOutput):
     assert step_output(op, memo) == expected
+    edited = step_output(op, memo, b"[1]")
+    assert edited == msgspec.structs.replace(expected, input="[1]")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from perdure.core.history import InvokedNote, OpNote, RequestNote
+from perdure.core.history import CopiedNote, InvokedNote, OpNote, RequestNote
 from perdure.core.operations import COMPLETE
 from perdure.protocol.ids import hash_step_id
 from perdure.reading.outputs import OutputName, read_output_name
@@ -328,6 +328,43 @@ class TestSteps:
         wrapped = History().call(20, op("StepRun", "a", type="step.ai.wrap")).run()
         inferred = History().call(20, op("AIGateway", "a")).run()
         assert [read_timeline(whole).has_ai for whole in (plain, wrapped, inferred)] == [False, True, True]
+
+
+class TestRerunsFromAStep:
+    def copied(self, edited: bool = False) -> History:
+        """A rerun from `c` of a run whose steps `a` and `nap` ended well, and `bad` did not."""
+        ids = [hash_step_id(step) for step in ("a", "nap", "bad")]
+        history = History().add(0, CopiedNote("01OLD", hash_step_id("c"), "c", ids, edited))
+        return (
+            history.step("a", "StepRun", 0).step("nap", "Sleep", 0).step("bad", "StepFailed", 0, failed=True)
+        )
+
+    def test_copied_steps_stand_as_they_ended(self):
+        whole = self.copied().call(20, op("StepRun", "c")).step("c", "StepRun", 20).run()
+        told = ["a COMPLETED", "nap COMPLETED", "bad FAILED", "c COMPLETED"]
+        assert both(whole) == (told, told)
+        spans = [child(whole, name) for name in ("a", "nap", "bad", "c")]
+        assert [span.copied_from for span in spans] == ["01OLD", "01OLD", "01OLD", None]
+        assert [(span.started, span.ended) for span in spans[:3]] == [(T0, T0)] * 3
+        assert [span.output_id is not None for span in spans] == [True, False, True, True]
+        assert output(spans[0]) == OutputName(RUN, "step", hash_step_id("a"))
+
+    def test_the_edited_step_is_there_before_it_runs(self):
+        history = self.copied(edited=True).item("step", step="c")
+        assert both(history.run("QUEUED", started=None))[0][-1] == "c QUEUED"
+        history = self.copied(edited=True).item("step", step="c", in_flight=True)
+        assert both(history.run())[0][-1] == "c RUNNING"
+        assert both(self.copied(edited=True).run("CANCELLED", ended=50))[0][-1] == "c CANCELLED"
+
+    def test_the_edited_step_is_there_once(self):
+        whole = (
+            self.copied(edited=True)
+            .call(20, op("StepRun", "c"), step=hash_step_id("c"))
+            .step("c", "StepRun", 20)
+            .run()
+        )
+        assert both(whole)[0][-1] == "c COMPLETED"
+        assert child(whole, "c").attempts == 0
 
 
 def walk(span: Span) -> list[Span]:

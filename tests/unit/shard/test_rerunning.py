@@ -8,10 +8,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from perdure.core.flow.admission import Pause
 from perdure.core.model import FromStep
 from perdure.core.settings import Settings
 from perdure.shard import memory as memory_module
-from perdure.shard.commands import CancelRun, Rerun
+from perdure.shard.commands import CancelRun, PauseFunction, Rerun
 from perdure.shard.rows import HistoryRow
 from tests.unit.shard.shards import World, an_event, config, planned, sleep, step, virtually, wait
 
@@ -80,11 +81,10 @@ async def test_edited_input_is_in_every_call_until_the_step_has_run() -> None:
     world.network.calls.remove(call)
     call = await world.call()
     assert call.body["steps"] == edited
-    call.ops(planned("b"))
-    call = await world.call()
-    assert (call.headers["x-inngest-step-id"], call.body["steps"]) == ("b", edited)
+    assert {sent.headers["x-inngest-step-id"] for sent in world.network.calls if sent.run_id == new} == {"b"}
     call.ops(step("b", "new"))
     call = await world.call()
+    assert call.headers["x-inngest-step-id"] == "step"
     assert call.body["steps"] == {"a": {"data": 1}, "b": {"data": "new"}}
     call.returns("done")
     await world.settle()
@@ -205,6 +205,38 @@ async def test_large_input_counts_for_what_a_call_may_carry() -> None:
     call = await world.call()
     assert (call.body["steps"], call.body["use_api"]) == ({}, True)
     assert call.body["ctx"]["stack"]["stack"] == ["a"]
+
+
+@virtually
+@pytest.mark.parametrize(
+    "rules",
+    [{"concurrency": [{"limit": 1}]}, {"priority": {"run": "0"}}, {"throttle": {"limit": 9, "period": "1s"}}],
+)
+async def test_of_a_function_with_rules(rules: dict[str, Any]) -> None:
+    world = await World().start(config("hello", "test/hello", **rules))
+    old = await four_steps(world)
+    new = await world.submit(Rerun(run=old, from_step=begin("b", [9])))
+    await world.sleep(1)
+    call = await world.call()
+    assert (call.headers["x-inngest-step-id"], call.body["steps"]["b"]) == ("b", {"input": [9]})
+    assert world.run(new).from_step is not None
+
+
+@virtually
+async def test_of_a_function_that_is_paused() -> None:
+    world = await World().start(HELLO)
+    old = await four_steps(world)
+    slug = world.shard.state.functions.by_id[world.run(old).function_id].slug
+    await world.submit(PauseFunction(slug=slug, pause=Pause.SKIP))
+    skipped = await world.submit(Rerun(run=old, from_step=begin("b", [9])))
+    assert (world.run(skipped).status, world.steps(skipped)) == ("SKIPPED", {})
+    await world.submit(PauseFunction(slug=slug, pause=Pause.HOLD))
+    held = await world.submit(Rerun(run=old, from_step=begin("b", [9])))
+    await world.settle()
+    assert not world.network.open
+    await world.submit(PauseFunction(slug=slug, pause=Pause.NO))
+    call = await world.call()
+    assert (call.run_id, call.body["steps"]) == (held, {"a": {"data": 1}, "b": {"input": [9]}})
 
 
 @virtually
