@@ -18,6 +18,14 @@ FLURRY, BATCHED = "flurry", "batched"
 SKIPS, REPLACES = "single-skip", "single-cancel"
 START_BY, FINISH_BY = "start-by", "finish-by"
 CANCELLABLE, HELD, TICK = "cancellable", "held", "tick"
+TICK_IN_LINE = "tick-in-line"
+"""A schedule whose runs need a place: they start by a command of their own, after the commit that fires."""
+TICKS = (TICK, TICK_IN_LINE)
+MIXED = "mixed"
+"""Limits on runs and on calls, a throttle, a priority and a timeout, all at once."""
+ASKS = "asks"
+"""Invokes one of `ASKED`, and is told what came of it: a result, or that there was no run."""
+ASKED = ("asked-flurry", "asked-batch", "asked-rated", "asked-single")
 LONG_QUEUE = "long-queue"
 """Not a part of the stream: many runs at once wait for it."""
 
@@ -50,7 +58,10 @@ CONFIGS: dict[str, dict[str, Any]] = {
     RATED: {"rateLimit": {"limit": RATE, "period": "2s", "key": WHO}},
     ONCE: {"idempotency": WHO},
     FLURRY: {"debounce": {"period": "1s", "key": WHO}},
-    BATCHED: {"batchEvents": {"maxSize": BATCH_SIZE, "timeout": "1s", "key": WHO}},
+    BATCHED: {
+        "batchEvents": {"maxSize": BATCH_SIZE, "timeout": "1s", "key": WHO},
+        "concurrency": [{"limit": 1}],
+    },
     SKIPS: {"singleton": {"key": WHO, "mode": "skip"}},
     REPLACES: {"singleton": {"key": WHO, "mode": "cancel"}},
     START_BY: {"concurrency": [{"limit": 1}], "timeouts": {"start": "1s"}},
@@ -58,15 +69,31 @@ CONFIGS: dict[str, dict[str, Any]] = {
     CANCELLABLE: {"cancel": [{"event": CANCEL, "if": SAME_WHO}]},
     HELD: {},
     TICK: {"triggers": [{"cron": EVERY_SECOND}]},
+    TICK_IN_LINE: {"triggers": [{"cron": EVERY_SECOND}], "concurrency": [{"limit": 1}]},
+    MIXED: {
+        "concurrency": {"fn": [{"limit": RUN_LIMIT}], "step": [{"limit": KEY_LIMIT, "key": WHO}]},
+        "throttle": {"limit": PACE, "period": "1s", "burst": 0, "key": WHO},
+        "priority": {"run": "event.data.n % 7"},
+        "timeouts": {"start": "30s", "finish": "30s"},
+    },
+    ASKS: {},
+    ASKED[0]: {"debounce": {"period": "1s"}},
+    ASKED[1]: {"batchEvents": {"maxSize": BATCH_SIZE, "timeout": "1s"}},
+    ASKED[2]: {"rateLimit": {"limit": RATE, "period": "2s"}},
+    ASKED[3]: {"singleton": {"key": '"one"', "mode": "skip"}},
     LONG_QUEUE: {"concurrency": [{"limit": QUEUE_LIMIT}]},
 }
 """What each function is registered with, as on the wire."""
 
-STEPPED = frozenset({LIMITED, KEYED, WHOLE, SKIPS, REPLACES, FINISH_BY, CANCELLABLE})
+STEPPED = frozenset({LIMITED, KEYED, WHOLE, SKIPS, REPLACES, FINISH_BY, CANCELLABLE, MIXED})
 """Functions that have two steps; the others are a single call."""
 FIRST, NAP, SECOND = "first", "nap", "second"
+ASK = "ask"
 
-NEVER_DROPPED = frozenset(CONFIGS) - {RATED, ONCE, FLURRY, BATCHED, TICK}
+STREAMED = tuple(name for name in CONFIGS if name not in (*TICKS, *ASKED, LONG_QUEUE))
+"""Functions that get events of the stream."""
+
+NEVER_DROPPED = frozenset(STREAMED) - {RATED, ONCE, FLURRY, BATCHED}
 """Functions of which each event has a run of its own."""
 
 
@@ -80,6 +107,9 @@ def counters(function: str, who: object) -> dict[str, int]:
         KEYED: keyed,
         BOTH: {function: LIMIT, **keyed},
         START_BY: {function: 1},
+        BATCHED: {function: 1},
+        TICK_IN_LINE: {function: 1},
+        MIXED: keyed,
         LONG_QUEUE: {function: QUEUE_LIMIT},
     }
     return given.get(function, {})
@@ -87,6 +117,8 @@ def counters(function: str, who: object) -> dict[str, int]:
 
 def steps_of(function: str, data: dict[str, Any]) -> tuple[str, ...]:
     """The steps of a run whose event has this data."""
+    if function == ASKS:
+        return (ASK,)
     if function not in STEPPED:
         return ()
     return (FIRST, NAP, SECOND) if data.get("nap_ms") else (FIRST, SECOND)

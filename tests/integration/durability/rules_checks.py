@@ -76,11 +76,12 @@ def no_limit_is_exceeded(
 
 def runs_keep_their_places(journal: Journal, ledger: RulesLedger) -> Complaints:
     """From its first call to its end a run holds a place, or its singleton's key, asleep or not."""
-    yield from _overlaps(ledger.of(rules.WHOLE), rules.RUN_LIMIT, begun=True)
+    for function in (rules.WHOLE, rules.MIXED):
+        yield from _overlaps(ledger.of(function), rules.RUN_LIMIT, begun=True)
+        yield from _overlaps_seen(journal, ledger.of(function), rules.RUN_LIMIT)
     for function in (rules.SKIPS, rules.REPLACES):
         for of_key in ledger.by_who(function).values():
             yield from _overlaps([run for run in of_key if run.status != "SKIPPED"], 1, begun=False)
-    yield from _overlaps_seen(journal, ledger.of(rules.WHOLE), rules.RUN_LIMIT)
     for of_key in ledger.by_who(rules.SKIPS).values():
         yield from _overlaps_seen(journal, of_key, 1)
 
@@ -110,7 +111,9 @@ def _overlaps_seen(journal: Journal, runs: Iterable[Run], limit: int) -> Complai
         if line.get("run") in ids and line["what"] in ("call", "end"):
             first.setdefault(line["run"], place)
             last[line["run"]] = place
-    changes = sorted([(place, 1) for place in first.values()] + [(place, -1) for place in last.values()])
+    changes = [(place, 1) for place in first.values()] + [(place, -1) for place in last.values()]
+    # A run of which there is one line is live at that.
+    changes.sort(key=lambda change: (change[0], -change[1]))
     count = 0
     for place, change in changes:
         count += change
@@ -138,8 +141,9 @@ def starts_are_spaced(journal: Journal, ledger: RulesLedger) -> Complaints:
         # A run whose first call was cut off had begun; when it was called again says nothing.
         seen = sorted(arrived[run.id] for run in runs if run.id in arrived and run.id not in again)
         yield from _crowded(seen, limit, period - LATE_MS, f"first calls of {runs[0].function}")
-    starts = sorted(run.started_at for run in paced if run.started_at is not None)
-    yield from _crowded(starts, 1, rules.PACE_PERIOD_MS // rules.PACE, f"starts of {rules.PACED}")
+    for runs in (paced, *ledger.by_who(rules.MIXED).values()):
+        starts = sorted(run.started_at for run in runs if run.started_at is not None)
+        yield from _crowded(starts, 1, rules.PACE_PERIOD_MS // rules.PACE, f"starts of {runs[0].function}")
 
 
 def _crowded(times: Sequence[int], limit: int, period: int, what: str) -> Complaints:
@@ -165,7 +169,11 @@ def rate_is_kept(ledger: RulesLedger) -> Complaints:
 
 def schedule_is_kept(ledger: RulesLedger, deaths: Sequence[Death]) -> Complaints:
     """Each second fired at most once, and none is missed but while the server was down; then the latest was made up."""
-    runs = ledger.of(rules.TICK)
+    for function in rules.TICKS:
+        yield from _fires_each_second(ledger.of(function), deaths)
+
+
+def _fires_each_second(runs: Sequence[Run], deaths: Sequence[Death]) -> Complaints:
     times = [seconds_of(run.scheduled_at) for run in runs]
     for time, count in Counter(times).items():
         if count > 1:

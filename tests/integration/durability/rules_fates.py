@@ -30,7 +30,7 @@ ENDS: dict[str, set[str]] = {
     rules.START_BY: {"COMPLETED", "CANCELLED"},
     rules.FINISH_BY: {"COMPLETED", "CANCELLED"},
     rules.CANCELLABLE: {"CANCELLED"},
-    rules.TICK: {"COMPLETED", "SKIPPED"},
+    **{name: {"COMPLETED", "SKIPPED"} for name in (*rules.TICKS, rules.ASKED[3])},
 }
 """The ends that runs may have; only COMPLETED for other functions."""
 
@@ -175,7 +175,7 @@ def every_rule_bit(journal: Journal, ledger: RulesLedger, deaths: Sequence[Death
     """Each rule had something to do: otherwise nothing has been shown of it."""
     most: Counter[str] = Counter()
     yield from no_limit_is_exceeded(journal, ledger, deaths, most)
-    for function in (rules.LIMITED, rules.KEYED, rules.BOTH, rules.SHARED[0], rules.START_BY):
+    for function in (rules.LIMITED, rules.KEYED, rules.BOTH, rules.SHARED[0], rules.START_BY, rules.MIXED):
         for counter, limit in rules.counters(function, "who-0").items():
             if most[counter] < limit:
                 yield f"at most {most[counter]} calls of {counter} were under way; its limit is {limit}"
@@ -186,11 +186,12 @@ def every_rule_bit(journal: Journal, ledger: RulesLedger, deaths: Sequence[Death
         events = sum(event.function == function for event in ledger.events.values())
         if events <= len(ledger.of(function)):
             yield f"each event of {function} has a run of its own"
-    for function, least_ms in ((rules.PACED, 500), (rules.BURST, 500), (rules.WHOLE, 50), (rules.HELD, 200)):
+    least_ms = {rules.PACED: 500, rules.BURST: 500, rules.HELD: 200, rules.MIXED: 200, rules.WHOLE: 50}
+    for function, least in least_ms.items():
         waited = [
             run.started_at - run.created_at for run in ledger.of(function) if run.started_at is not None
         ]
-        if max(waited, default=0) < least_ms:
-            yield f"no run of {function} waited for {least_ms} ms"
+        if max(waited, default=0) < least:
+            yield f"no run of {function} waited for {least} ms"
     if {len(run.events) >= rules.BATCH_SIZE for run in ledger.of(rules.BATCHED)} != {True, False}:
         yield "not both, a full batch and one whose time was over"

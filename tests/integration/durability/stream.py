@@ -20,11 +20,17 @@ from tests.integration.durability.load import TRY_AGAIN_S, TWICE_EVERY, seed_hea
 from tests.integration.durability.processes import post
 
 SENDERS = 3
-SHARES = {rules.BATCHED: 4, rules.FLURRY: 3, rules.RATED: 3, rules.PACED: 2, rules.BURST: 2, rules.SKIPS: 2}
+SHARES = {
+    rules.BATCHED: 4,
+    rules.ASKS: 4,
+    rules.FLURRY: 3,
+    rules.RATED: 3,
+    **dict.fromkeys((rules.PACED, rules.BURST, rules.SKIPS, rules.LIMITED, rules.BOTH), 2),
+}
 """How many times as many events as the others a function gets: enough for its rule to bite."""
 KEYS = {rules.ONCE: 5, rules.FLURRY: 3, rules.BOTH: 6}
 """So many keys a function has; two, if it is not named."""
-FLURRIES, FLURRY_EVERY_S = 0.5, 2.3
+FLURRIES, FLURRY_EVERY_S = 0.5, 3.4
 """Such a part of the events comes together with others, every so many seconds."""
 LONG_MS = 60_000
 PAUSE_S = (0.3, 2.0)
@@ -42,8 +48,7 @@ class Planned:
 
 def planned(entropy: random.Random, total: int, duration_s: float) -> dict[str, list[Planned]]:
     """Events by function, in order of their time."""
-    streamed = [name for name in rules.CONFIGS if name not in (rules.TICK, rules.LONG_QUEUE)]
-    names = [name for name in streamed for _ in range(SHARES.get(name, 1))]
+    names = [name for name in rules.STREAMED for _ in range(SHARES.get(name, 1))]
     plan: dict[str, list[Planned]] = {name: [] for name in names}
     for n in range(total):
         # Each function gets some, however few events there are; half of them in flurries, so that its rule bites.
@@ -65,12 +70,16 @@ def planned(entropy: random.Random, total: int, duration_s: float) -> dict[str, 
 
 def _work(function: str, entropy: random.Random) -> dict[str, Any]:
     work: dict[str, Any] = {"takes_s": round(entropy.uniform(0.01, 0.15), 3)}
+    if function in (rules.LIMITED, rules.BOTH, *rules.SHARED):
+        work["takes_s"] = round(entropy.uniform(0.1, 0.3), 3)
     if function == rules.START_BY:
         work["takes_s"] = round(entropy.uniform(0.2, 1.0), 3)
-    if function in (rules.WHOLE, rules.SKIPS, rules.REPLACES):
+    if function in (rules.WHOLE, rules.SKIPS, rules.REPLACES, rules.MIXED):
         work["nap_ms"] = entropy.randrange(100, 600)
     if function == rules.FINISH_BY:
         work["nap_ms"] = entropy.choice((100, LONG_MS))
+    if function == rules.ASKS:
+        work["asks"] = entropy.choice(rules.ASKED)
     if function == rules.CANCELLABLE:
         work["nap_ms"] = LONG_MS
     return work

@@ -76,10 +76,11 @@ def stop(running: Site) -> None:
 
 def limit_runs(running: Site) -> None:
     """Put the limit on runs in force, for which the SDK has no option."""
-    body = json.dumps(rules.CONFIGS[rules.WHOLE]).encode()
-    url = f"{running.server.url}/v1/functions/{rules.APP}-{rules.WHOLE}/overrides"
-    with urllib.request.urlopen(urllib.request.Request(url, body, method="PUT"), timeout=10) as answer:
-        assert answer.status == 200
+    for function in (rules.WHOLE, rules.MIXED):
+        body = json.dumps({"concurrency": rules.CONFIGS[function]["concurrency"]}).encode()
+        url = f"{running.server.url}/v1/functions/{rules.APP}-{function}/overrides"
+        with urllib.request.urlopen(urllib.request.Request(url, body, method="PUT"), timeout=10) as answer:
+            assert answer.status == 200
 
 
 @pytest.mark.parametrize("app", ["bare_rules", "sdk_rules"])
@@ -98,7 +99,8 @@ def test_rules_hold_over_kills(app: str, size: Size, entropy: random.Random, tmp
             deaths += die(running, journal, tmp_path / "scratch", entropy)
         until("the last event", lambda: stream.over, size.kills * PER_KILL_S + END_S, running.server.tail)
         # Its schedule goes on for ever; what it starts from here on ends at once.
-        stream.operate(rules.TICK, "pause", mode="skip")
+        for function in rules.TICKS:
+            stream.operate(function, "pause", mode="skip")
         until("the end", lambda: RulesLedger.read(running.database).at_rest, END_S, lambda: left(running))
         seen = told_by_api(running, stream)
         stop(running)

@@ -49,6 +49,9 @@ class App:
         missing = [s for s in rules.steps_of(function, data) if jobs.step_id(s) not in call["steps"]]
         if missing and missing[0] == rules.NAP:
             return 206, HEADERS, op("Sleep", f"{data['nap_ms']}ms", id=jobs.step_id(rules.NAP))
+        if missing and missing[0] == rules.ASK:
+            asked = {"function_id": f"{rules.APP}-{data['asks']}", "payload": {"data": {"by": data["n"]}}}
+            return 206, HEADERS, op("InvokeFunction", rules.ASK, opts=asked)
         if not missing and function in rules.STEPPED:
             self._end(call)
             return 200, HEADERS, b"null"

@@ -9,6 +9,7 @@ Run as `python -m tests.integration.durability.apps.sdk_rules PORT SERVER_URL JO
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from datetime import timedelta
@@ -46,7 +47,8 @@ def options() -> dict[str, dict[str, Any]]:
         rules.ONCE: {"idempotency": rules.WHO},
         rules.FLURRY: {"debounce": inngest.Debounce(period=SECOND, key=rules.WHO)},
         rules.BATCHED: {
-            "batch_events": inngest.Batch(max_size=rules.BATCH_SIZE, timeout=SECOND, key=rules.WHO)
+            "batch_events": inngest.Batch(max_size=rules.BATCH_SIZE, timeout=SECOND, key=rules.WHO),
+            "concurrency": [inngest.Concurrency(limit=1)],
         },
         rules.SKIPS: {"singleton": inngest.Singleton(key=rules.WHO, mode="skip")},
         rules.REPLACES: {"singleton": inngest.Singleton(key=rules.WHO, mode="cancel")},
@@ -59,7 +61,29 @@ def options() -> dict[str, dict[str, Any]]:
         rules.HELD: {},
         rules.LONG_QUEUE: {"concurrency": [inngest.Concurrency(limit=rules.QUEUE_LIMIT)]},
         rules.TICK: {"trigger": inngest.TriggerCron(cron=rules.EVERY_SECOND)},
+        rules.TICK_IN_LINE: {
+            "trigger": inngest.TriggerCron(cron=rules.EVERY_SECOND),
+            "concurrency": [inngest.Concurrency(limit=1)],
+        },
+        rules.MIXED: {
+            "throttle": inngest.Throttle(limit=rules.PACE, period=SECOND, burst=0, key=rules.WHO),
+            "priority": inngest.Priority(run="event.data.n % 7"),
+            "timeouts": inngest.Timeouts(start=30 * SECOND, finish=30 * SECOND),
+        },
+        rules.ASKS: {},
+        rules.ASKED[0]: {"debounce": inngest.Debounce(period=SECOND)},
+        rules.ASKED[1]: {"batch_events": inngest.Batch(max_size=rules.BATCH_SIZE, timeout=SECOND)},
+        rules.ASKED[2]: {"rate_limit": inngest.RateLimit(limit=rules.RATE, period=2 * SECOND)},
+        rules.ASKED[3]: {"singleton": inngest.Singleton(key='"one"', mode="skip")},
     }
+
+
+async def ask(ctx: inngest.Context, data: dict[str, Any]) -> None:
+    """Invoke a function; that a rule let it down is an answer too."""
+    with contextlib.suppress(inngest.StepError):
+        await ctx.step.invoke_by_id(
+            rules.ASK, app_id=rules.APP, function_id=data["asks"], data={"by": data["n"]}
+        )
 
 
 def functions(client: inngest.Inngest, journal: Writer) -> list[inngest.Function[Any]]:
@@ -74,7 +98,9 @@ def functions(client: inngest.Inngest, journal: Writer) -> list[inngest.Function
 
             steps = rules.steps_of(name, data)
             for step in steps:
-                if step == rules.NAP:
+                if step == rules.ASK:
+                    await ask(ctx, data)
+                elif step == rules.NAP:
                     await ctx.step.sleep(step, timedelta(milliseconds=data["nap_ms"]))
                 else:
                     await ctx.step.run(step, work)
