@@ -246,7 +246,11 @@ class App:
         elif isinstance(node, Invoke):
             op["op"] = "InvokeFunction"
             timeout = None if node.timeout_ms is None else format_duration(node.timeout_ms)
-            opts |= {"function_id": node.function, "payload": {"data": {"k": node.id, "n": 1}}, "timeout": timeout}
+            opts |= {
+                "function_id": node.function,
+                "payload": {"data": {"k": node.id, "n": 1}},
+                "timeout": timeout,
+            }
         elif isinstance(node, Signal):
             op |= {"op": "WaitForSignal", "name": node.signal}
             conflict = "replace" if node.replace else "fail"

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from perdure.core.settings import Settings
 from perdure.errors import EpochLost
 from perdure.protocol.calls import Call, CallAnswer, CallFailure
-from perdure.shard.lines import PREFIX
 from perdure.shard.commands import CancelRun, Checkpoint, Command, ReceiveEvents, RegisterApp
+from perdure.shard.lines import PREFIX
 from tests.sim.memory_store import Tables
 from tests.sim.programs import Program
 from tests.sim.trace import Trace

@@ -186,7 +186,9 @@ class Clients:
         random = self._random
         program = random.choice(self._world.programs)
         if random.random() < 0.5:
-            await self._once(OverrideConfig(slug=program.slug, overrides=overrides_for(program.rules, random)))
+            await self._once(
+                OverrideConfig(slug=program.slug, overrides=overrides_for(program.rules, random))
+            )
             return
         await self._once(PauseFunction(slug=program.slug, pause=random.choice((Pause.HOLD, Pause.SKIP))))
         await asyncio.sleep(random.choice((1, 30)))
@@ -264,10 +266,10 @@ def _url(app: str) -> str:
 def _config(program: Program, random: Random | None) -> dict[str, object]:
     runtime = {"type": "http", "url": f"{_url(program.app)}?fnId={program.slug}&stepId=step"}
     triggers: list[dict[str, object]] = [
-        {"event": event} | ({"expression": condition} if condition else {})
+        {"event": event, **({"expression": condition} if condition else {})}
         for event, condition in program.triggers
     ]
     step = {"id": "step", "name": "step", "runtime": runtime, "retries": {"attempts": program.retries}}
-    config = {"id": program.slug, "name": program.slug, "steps": {"step": step}}
+    config: dict[str, object] = {"id": program.slug, "name": program.slug, "steps": {"step": step}}
     rules = program.rules if random is None else varied(program.rules, random)
     return config | {"triggers": [*triggers, *program.schedules]} | rules

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from perdure.errors import EpochLost, StoreError, StoreUnavailable
 from perdure.shard.changes import Changes
-from perdure.shard.rows import EventRow, ItemRef, Recovered, StoredRun, WaitLookup, WaitRef
+from perdure.shard.rows import EventRow, ItemRef, KeyRef, Recovered, StoredRun, WaitLookup, WaitRef
 from tests.sim.checks import Checks
 from tests.sim.memory_store import MemoryStore
 from tests.sim.scenario import Scenario

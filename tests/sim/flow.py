@@ -1,8 +1,8 @@
 """The rules of functions as a naive reading has them, compared with every batch.
 
-For each run it is noted once, from its event and the rules in force, what the run needs: which counters of places, which
-throttle, which singleton. After each batch those that hold something are counted anew, from all rows. What an event
-became for a function with rules is worked out in the order of arrival, and must be what the rows show.
+For each run it is noted once, from its event and the rules in force, what the run needs: which counters of places,
+which throttle, which singleton. After each batch those that hold something are counted anew, from all rows. What an
+event became for a function with rules is worked out in the order of arrival, and must be what the rows show.
 """
 
 from __future__ import annotations
@@ -123,8 +123,8 @@ class Flow:
             return
         self.number += 1
         self.unsteady = set(changes.functions)
-        for row in changes.functions.values():
-            self._take_function(row)
+        for function in changes.functions.values():
+            self._take_function(function)
         created = [changes.runs[run_id] for run_id, before in self._runs.items() if before is None]
         for row in created:
             self._take_run(tables, row)
@@ -211,7 +211,12 @@ class Flow:
         for item in entering:
             before = self._items[item.run_id, item.n]
             row = self.rows[item.function_id][-1]
-            if before is not None and before.part == "h" and row.paused and item.function_id not in self.unsteady:
+            if (
+                before is not None
+                and before.part == "h"
+                and row.paused
+                and item.function_id not in self.unsteady
+            ):
                 self._fail("pause", "a run is called that waits for its function to be resumed", item.run_id)
 
     def leaving(self, tables: Tables, run_id: str, under_way: Iterable[str]) -> None:
@@ -223,13 +228,15 @@ class Flow:
             holders = [other for other in live if counter in self.needs[other].steps]
             most = max(self._most(other, counter, entering=False) for other in holders)
             if len(holders) > most:
-                self._fail("concurrency", f"{len(holders)} calls are under way for {counter}, {most} may", run_id)
+                self._fail(
+                    "concurrency", f"{len(holders)} calls are under way for {counter}, {most} may", run_id
+                )
 
     def _most(self, run_id: str, counter: str, *, entering: bool) -> int:
         """How many calls may hold a counter by the limit of a run's function; whoever is in may stay when it falls."""
         needs = self.needs[run_id]
         rows = self.candidates(needs.function_id) if entering else self._versions(needs.function_id)
-        return max(rules.steps[int(needs.steps[counter])]["limit"] for rules in rows)
+        return max(int(rules.steps[int(needs.steps[counter])]["limit"]) for rules in rows)
 
     def _versions(self, function_id: str) -> list[Rules]:
         return [in_force(row) for row in self.rows[function_id]]
@@ -284,9 +291,11 @@ class Flow:
     def _met_by(self, event: EventRow) -> Iterator[str]:
         """The live functions with a rate limit that an event meets."""
         for function_id, program in self._programs.items():
-            if any(name == event.name for name, _ in program.triggers) and function_id in self.rows:
-                if self.rows[function_id][-1].archived_at is None and function_id not in self.unsteady:
-                    yield function_id
+            rows = self.rows.get(function_id)
+            if rows is None or rows[-1].archived_at is not None or function_id in self.unsteady:
+                continue
+            if any(name == event.name for name, _ in program.triggers):
+                yield function_id
 
     def _check_drop(self, tables: Tables, event: EventRow, function_id: str) -> None:
         rules, body = self.rules(function_id), json.loads(event.body)
@@ -316,7 +325,9 @@ class Flow:
                 self._fail("singleton", f"two live runs of one key: {other} and {row.id}", row.id)
         stored = {key.value.decode() for ref, key in tables.keys.items() if ref.kind == SINGLETON}
         if stored != set(holders.values()):
-            self._fail("singleton", f"the keys are held by {sorted(stored)}, live are {sorted(holders.values())}")
+            self._fail(
+                "singleton", f"the keys are held by {sorted(stored)}, live are {sorted(holders.values())}"
+            )
         places = {ref.key for ref in tables.keys if ref.kind == PLACE}
         begun = {
             row.id for row in tables.runs.values() if row.status == "RUNNING" and self.needs[row.id].runs
@@ -336,7 +347,9 @@ class Flow:
         if holder is None or self.needs[holder.id].singleton != needs.singleton:
             self._fail("singleton", f"the run is skipped because of {holder}, which has another key", run_id)
         elif holder.status not in LIVE and not self.just_ended(holder.id):
-            self._fail("singleton", f"the run is skipped because of {holder.id}, which had ended before", run_id)
+            self._fail(
+                "singleton", f"the run is skipped because of {holder.id}, which had ended before", run_id
+            )
         elif needs.rules.singleton is None or needs.rules.singleton["mode"] != "skip":
             self._fail("singleton", "the run is skipped, and the rule says otherwise", run_id)
 
@@ -406,7 +419,9 @@ class Flow:
 
 def _counter(what: str, function_id: str, limit: Fields, event: Event) -> str:
     scope = limit.get("scope", "fn")
-    return f"{what} {scope} {function_id if scope == 'fn' else ''} {limit.get('key')} {bucket_of(limit, event)}"
+    return (
+        f"{what} {scope} {function_id if scope == 'fn' else ''} {limit.get('key')} {bucket_of(limit, event)}"
+    )
 
 
 def _count(taken: dict[str, int], counters: Iterable[str]) -> None:
@@ -420,4 +435,3 @@ def _cancels(rule: Fields, event: Event, other: EventRow, created_at: int) -> bo
     if not CONDITIONS[rule.get("if") or ""](event, json.loads(other.body)):
         return False
     return "timeout" not in rule or other.received_at <= created_at + ms(rule["timeout"])
-

@@ -139,7 +139,7 @@ class Held:
         was, now = [], []
         for ref in dict.fromkeys(refs):
             current = tables.keys.get(ref)
-            was.append(read(self._keys[ref] if ref in self._keys else current))
+            was.append(read(self._keys.get(ref, current)))
             now.append(read(current))
         return [held for held in was if held], [held for held in now if held]
 
@@ -186,9 +186,10 @@ class Held:
         for row in created:
             receipts = tuple(json.loads(row.receipts))
             full = kind == BATCH and was is not None and len(receipts) >= rule["maxSize"]
-            if was is not None and not events and receipts == was.receipts and row.function_id == function_id:
-                if row.created_at < was.due[0] and not full:
-                    self._checks.fail(kind, f"the run starts before its time, {was.due[0]}", row.id)
+            if was is None or events or receipts != was.receipts or row.function_id != function_id:
+                continue
+            if row.created_at < was.due[0] and not full:
+                self._checks.fail(kind, f"the run starts before its time, {was.due[0]}", row.id)
         take = _debounce if kind == DEBOUNCE else _collect
         latest = self._checks.now()
         if self._flow.jumped_at:
@@ -231,7 +232,9 @@ def _orders(events: list[Arrived]) -> Iterable[tuple[Arrived, ...]]:
     return itertools.permutations(events)
 
 
-def outcomes(take: Any, rule: Fields, was: Open | None, events: tuple[Arrived, ...], latest: int) -> Iterator[Outcome]:
+def outcomes(
+    take: Any, rule: Fields, was: Open | None, events: tuple[Arrived, ...], latest: int
+) -> Iterator[Outcome]:
     """All that may have become of a key."""
     states: list[Outcome] = [(was, ())]
     for event in events:

@@ -12,9 +12,10 @@ from tests.sim.memory_store import Tables
 if TYPE_CHECKING:
     from tests.sim.checks import Checks
 
-PATIENCE = 8
-"""So many times a line is passed over before others make room for it."""
 SLACK = 12
+"""Calls that came to their turn within the same batches may be more than stood in turn."""
+FAIR = 8
+"""Where each key has room of its own, so many calls of others may go before one of a key that waits."""
 
 
 class Passing:
@@ -24,6 +25,9 @@ class Passing:
         self._checks = checks
         self._waiting: dict[tuple[str, str], dict[tuple[str, int], int]] = {}
         self._passed: dict[tuple[str, int], int] = {}
+        self._overtaken: dict[str, int] = {}
+        self.fair = ""
+        """The function of which keys take turns, and none waits for anything but its turn."""
         self.swift = True
         """Whether runs are read at once. While one whose turn it is is being read, any number may pass."""
 
@@ -41,6 +45,7 @@ class Passing:
     def committed(self, tables: Tables, entering: list[ItemRow], unsteady: set[str]) -> None:
         """Calls have come to their turns."""
         served = {(row.run_id, row.n) for row in entering}
+        self._count_turns(tables, entering)
         for row in entering:
             if not row.part.startswith(lines.PREFIX):
                 continue
@@ -50,7 +55,22 @@ class Passing:
                 if (rank, run_id, n) < mine and (run_id, n) not in served and _waits(tables, run_id, n):
                     count = self._passed[run_id, n] = self._passed.get((run_id, n), 0) + 1
                     if count > lines.MAX_TICKETS + SLACK:
-                        self._checks.fail("order", f"item {n} was passed {count} times in its own line", run_id)
+                        self._checks.fail(
+                            "order", f"item {n} was passed {count} times in its own line", run_id
+                        )
+
+    def _count_turns(self, tables: Tables, entering: list[ItemRow]) -> None:
+        mine = [row.part for row in entering if self.fair and row.function_id == self.fair]
+        for part in mine:
+            for (function_id, other), line in self._waiting.items():
+                waits = any(_waits(tables, run_id, n) for run_id, n in line)
+                if function_id != self.fair or other == part or not waits:
+                    continue
+                count = self._overtaken[other] = self._overtaken.get(other, 0) + 1
+                if count > FAIR:
+                    self._checks.fail("fairness", f"{count} calls of other keys went before one that waits")
+        for part in mine:
+            self._overtaken.pop(part, None)
 
 
 def _waits(tables: Tables, run_id: str, n: int) -> bool:

@@ -252,7 +252,9 @@ class Oracle:
             return
         if note["status"] == "CANCELLED":
             reason = note.get("reason", "")
-            if model.id not in self.cancelled and not self._checks.commits.flow.cancels(tables, model.id, reason):
+            if model.id not in self.cancelled and not self._checks.commits.flow.cancels(
+                tables, model.id, reason
+            ):
                 raise Modelled(f"the run is cancelled, and nobody asked for it ({reason})")
         elif note["status"] == "SKIPPED":
             self._checks.commits.flow.skipped(tables, model.id, note)

@@ -209,7 +209,8 @@ class Author:
         """Functions with rules, of two apps; some start by the clock, and steps invoke two of them."""
         random = self._random
         callees = [
-            replace(self._program(f"callee-{n}", (), ()), rules=draw_rules(random, called=True)) for n in range(2)
+            replace(self._program(f"callee-{n}", (), ()), rules=draw_rules(random, called=True))
+            for n in range(2)
         ]
         slugs = tuple(program.slug for program in callees)
         mains = [self._ruled(n, slugs) for n in range(count + 1)]
@@ -226,16 +227,22 @@ class Author:
         random = self._random
         scheduled = random.random() < 0.25
         triggers: Triggers = ((random.choice(STARTING), None),)
-        program = self._program(f"main-{n}", triggers, callees, most=3, app=random.choice((self._app, "other")))
+        program = self._program(
+            f"main-{n}", triggers, callees, most=3, app=random.choice((self._app, "other"))
+        )
         rules = draw_rules(random)
         if not scheduled:
             return replace(program, rules=rules)
         kept = {name: rule for name, rule in rules.items() if name in ("concurrency", "throttle", "timeouts")}
         if random.random() < 0.3:
             kept["singleton"] = {"mode": random.choice(("skip", "cancel"))}
-        return replace(program, rules=kept, schedules=(draw_schedule(random, n),), retries=min(program.retries, 1))
+        return replace(
+            program, rules=kept, schedules=(draw_schedule(random, n),), retries=min(program.retries, 1)
+        )
 
-    def _program(self, name: str, triggers: Triggers, callees: tuple[str, ...], most: int = 5, app: str = "") -> Program:
+    def _program(
+        self, name: str, triggers: Triggers, callees: tuple[str, ...], most: int = 5, app: str = ""
+    ) -> Program:
         random = self._random
         self._signals = not name.startswith("callee")
         nodes = tuple(self._node(callees, deep=False) for _ in range(random.randint(0, most)))
@@ -254,7 +261,9 @@ class Author:
     def _small(self, name: str, triggers: Triggers) -> Program:
         return self._made(name, triggers, (self._step(),), retries=5, checkpoints=False, version=2)
 
-    def _made(self, name: str, triggers: Triggers, nodes: tuple[Node, ...], app: str = "", **rest: object) -> Program:
+    def _made(
+        self, name: str, triggers: Triggers, nodes: tuple[Node, ...], app: str = "", **rest: object
+    ) -> Program:
         program = Program(f"{app or self._app}-{name}", triggers, nodes=nodes, **rest)  # type: ignore[arg-type]
         program.steps.update({hashed(node): node for node in awaited(nodes)})
         return program

@@ -7,6 +7,7 @@ from typing import Any
 
 from perdure.core.flow import debounce
 from perdure.core.flow.debounce import DebounceAction
+from perdure.core.flow.waiting import Node
 from perdure.core.model import RunStatus, WaitKind
 from perdure.core.pacing import Gate
 from perdure.protocol.ids import ulid_time_ms
@@ -139,6 +140,16 @@ def schedule_not_advanced() -> list[Patch]:
     return [(dispatch, "fire_schedule", fire_schedule)]
 
 
+def same_key_again() -> list[Patch]:
+    """A key that had its turn is the next again, as long as it has somebody who waits."""
+    real = Node.join
+
+    def join(self: Node, child: Node, *, first: bool = False) -> None:
+        real(self, child, first=True)
+
+    return [(Node, "join", join)]
+
+
 def line_read_from_the_start() -> list[Patch]:
     """A line is read from its start again and again, instead of from where it was."""
     real = Queue.take_window
@@ -156,7 +167,7 @@ def read_keys_win() -> list[Patch]:
 
     def value(self: Recent, ref: KeyRef, found: Mapping[KeyRef, bytes]) -> bytes | None:
         changed = self._changed.get(ref)
-        return found[ref] if ref in found or changed is None and ref in found else changed and changed[0]
+        return found.get(ref) or (None if changed is None else changed[0])
 
     return [(Recent, "value", value)]
 
@@ -243,6 +254,7 @@ RULE_MUTANTS: dict[str, Callable[[], list[Patch]]] = {
         singleton_removed_early,
         cancelled_by_ulid,
         schedule_not_advanced,
+        same_key_again,
         line_read_from_the_start,
         read_keys_win,
     )

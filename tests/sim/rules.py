@@ -166,7 +166,9 @@ def draw_rules(random: Random, *, called: bool = False) -> Fields:
             "period": random.choice(("5s", "1m", "1h")),
             "key": random.choice((None, KEY, SOME)),
         }
-        fields["rateLimit"] = {name: value for name, value in fields["rateLimit"].items() if value is not None}
+        fields["rateLimit"] = {
+            name: value for name, value in fields["rateLimit"].items() if value is not None
+        }
     elif first == "idempotency" and not called:
         fields["idempotency"] = KEY
     elif first == "debounce":

@@ -17,7 +17,7 @@ def refuse(shard: int, batch: Changes) -> None:
     raise StoreUnavailable("the disk is full")
 
 
-async def test_a_fault_before_the_commit_writes_nothing():
+async def test_a_fault_before_the_commit_writes_nothing() -> None:
     store = MemoryStore(before_commit=refuse)
     epoch = await store.claim(0)
     with pytest.raises(StoreUnavailable):
@@ -25,7 +25,7 @@ async def test_a_fault_before_the_commit_writes_nothing():
     assert await store.load_runs(0, ["r-1"]) == {}
 
 
-async def test_a_fault_after_the_commit_hides_that_it_was_written():
+async def test_a_fault_after_the_commit_hides_that_it_was_written() -> None:
     store = MemoryStore(after_commit=refuse)
     epoch = await store.claim(0)
     with pytest.raises(StoreUnavailable):
@@ -33,7 +33,7 @@ async def test_a_fault_after_the_commit_hides_that_it_was_written():
     assert list(await store.load_runs(0, ["r-1"])) == ["r-1"]
 
 
-async def test_the_scheduler_decides_when_a_commit_is_done():
+async def test_the_scheduler_decides_when_a_commit_is_done() -> None:
     waiting: list[Callable[[], None]] = []
     store = MemoryStore(scheduler=waiting.append)
     epoch = await store.claim(0)
@@ -47,7 +47,7 @@ async def test_the_scheduler_decides_when_a_commit_is_done():
     assert list(await store.load_runs(0, ["r-1"])) == ["r-1"]
 
 
-async def test_a_commit_that_waits_can_lose_its_epoch():
+async def test_a_commit_that_waits_can_lose_its_epoch() -> None:
     waiting: list[Callable[[], None]] = []
     store = MemoryStore(scheduler=waiting.append)
     done = store.commit(0, await store.claim(0), changes(run("r-1")))
@@ -58,7 +58,7 @@ async def test_a_commit_that_waits_can_lose_its_epoch():
         await done
 
 
-async def test_a_slow_load_gives_back_what_was_there_when_it_began():
+async def test_a_slow_load_gives_back_what_was_there_when_it_began() -> None:
     gate = asyncio.Event()
 
     async def wait_at_gate(name: str) -> None:
@@ -74,7 +74,7 @@ async def test_a_slow_load_gives_back_what_was_there_when_it_began():
     assert list(await store.load_runs(0, ["r-1"])) == ["r-1"]
 
 
-async def test_loads_can_fail():
+async def test_loads_can_fail() -> None:
     def fail(name: str) -> None:
         if name == "recover":
             raise StoreUnavailable("the disk refused")

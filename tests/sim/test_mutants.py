@@ -25,6 +25,6 @@ def noticed(pool: ProcessPoolExecutor) -> dict[str, Future[Found | None]]:
     return plain | {name: pool.submit(first_failure, name, range(1, SEEDS, 2)) for name in RULED}
 
 
-@pytest.mark.parametrize("name", (*PLAIN, *RULED))
+@pytest.mark.parametrize("name", [*PLAIN, *RULED])
 def test_a_broken_rule_is_noticed(name: str, noticed: dict[str, Future[Found | None]]) -> None:
     assert noticed[name].result() is not None, f"{name} was not noticed in {SEEDS} seeds"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import json
 from typing import TYPE_CHECKING
 
@@ -60,7 +61,9 @@ class Ticking:
         for row in created:
             if row.cron is not None:
                 if (row.cron, row.event_id) in self._runs:
-                    self._checks.fail("schedule", f"{row.cron} starts a second run for {row.event_id}", row.id)
+                    self._checks.fail(
+                        "schedule", f"{row.cron} starts a second run for {row.event_id}", row.id
+                    )
                 self._runs.add((row.cron, row.event_id))
 
     def complete(self, programs: list[Program], since: int, until: int) -> None:
@@ -75,12 +78,10 @@ class Ticking:
         times = sorted(time for time in fired if since < time < until)
         if not times and until - since > 2 * period + jitter + SLOW_MS:
             self._checks.fail("schedule", f"{cron} does not fire between {since} and {until}")
-        for time, after in zip(times, times[1:], strict=False):
+        for time, after in itertools.pairwise(times):
             # Of several that are late together the last stands for all.
             if after - time > max(period, SLOW_MS):
                 self._checks.fail("schedule", f"{cron} fires for {time} and {after}, and for none in between")
         for time in times:
             if fired[time] - time > jitter + SLOW_MS:
                 self._checks.fail("schedule", f"{cron} fires for {time} at {fired[time]}")
-
-

@@ -66,8 +66,13 @@ class World:
         self.checks.calls.hard_limit = scenario.limits.hard_limit
         self.checks.calls.requests = scenario.limits.requests
         self.checks.commits.flow.troubled = bool(scenario.faults)
-        self.checks.commits.flow.reads_ms = int(2_000 * max(scenario.read_delays_s) + 2_000 * max(scenario.commit_delays_s))
-        self.checks.commits.flow.passing.swift = max(scenario.read_delays_s) < 0.1
+        self.checks.commits.flow.reads_ms = int(
+            2_000 * max(scenario.read_delays_s) + 2_000 * max(scenario.commit_delays_s)
+        )
+        passing = self.checks.commits.flow.passing
+        passing.swift = max(scenario.read_delays_s) < 0.1
+        if scenario.limits.lines > scenario.crowd:
+            passing.fair = next((p.id for p in self.programs if p.slug == "app-crowd"), "")
         self.calm = False
         self.disk = Disk(scenario, Random(f"disk {scenario.seed}"), self.checks, self.trace)
         self.app = App("app", self.programs, self.clock, self.trace)
