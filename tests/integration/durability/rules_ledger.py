@@ -139,7 +139,7 @@ def _events(bodies: list[Any], data: dict[str, Any]) -> dict[int, Event]:
 
 
 def _leftovers(rows: Callable[[str], list[Any]]) -> dict[str, int]:
-    lasting = "'taken', 'rate', 'throttle', 'cron', 'clock'"
+    lasting = "'taken', 'rate', 'throttle', 'cron', 'clock', 'job'"
     queries = {
         "runs that have not ended": "SELECT count(*) FROM runs WHERE ended_at IS NULL",
         "items": "SELECT count(*) FROM items WHERE run_id NOT LIKE '~cron~%'",

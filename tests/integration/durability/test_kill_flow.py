@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import random
-import signal
 import time
 import urllib.request
 from collections import Counter
@@ -23,6 +22,7 @@ from tests.integration.durability.processes import Site, get, site, until
 from tests.integration.durability.rules_checks import Death, no_limit_is_exceeded
 from tests.integration.durability.rules_ledger import RulesLedger
 from tests.integration.durability.stream import Stream
+from tests.integration.durability.sudden import die, left, stop
 
 pytestmark = pytest.mark.slow
 
@@ -31,47 +31,16 @@ EVENTS_PER_RUN = 2
 BETWEEN_KILLS_S = (0.3, 3.5)
 PER_KILL_S = 3.5
 """Events are sent for so long for each kill, so that all of them meet work."""
-KILLED_AT_START = 0.3
-START_S = 1.2
 END_S = 40.0
 QUEUE = 2_000
 QUEUE_S = 60.0
 AT_ONCE = 100
 
 
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
-def die(running: Site, journal: Journal, scratch: Path, entropy: random.Random) -> list[Death]:
-    """Kill the server and start it again; sometimes it is killed another time while it starts."""
-    deaths: list[Death] = []
-    again = entropy.random() < KILLED_AT_START
-    while True:
-        running.server.kill()
-        killed_at = now_ms()
-        cut = RulesLedger.of_the_dead(running.database, scratch).in_flight
-        journal.read()
-        line = len(journal.lines)
-        running.server.start(wait=not again)
-        if again:
-            time.sleep(entropy.random() * START_S)
-        deaths.append(Death(line, killed_at, now_ms(), cut))
-        if not again:
-            return deaths
-        again = False
-
-
 def wait_for_call(running: Site, journal: Journal) -> None:
     """Wait for the next call, so that a kill falls into the middle of something."""
     calls = journal.count("call")
     until("a call", lambda: journal.count("call") > calls, END_S, running.server.tail)
-
-
-def stop(running: Site) -> None:
-    """Stop the server in order."""
-    running.server.send(signal.SIGTERM)
-    assert running.server.wait(12) == 0, running.server.tail()
 
 
 def limit_runs(running: Site) -> None:
@@ -113,11 +82,6 @@ def test_rules_hold_over_kills(app: str, size: Size, entropy: random.Random, tmp
         n: sorted(run.id for run in ledger.runs.values() if n in run.events) for n in stream.accepted
     }
     assert sum(bool(death.cut) for death in deaths) >= size.kills // 2, "the kills met no calls"
-
-
-def left(running: Site) -> str:
-    """What is left, and the log."""
-    return f"{RulesLedger.read(running.database).leftovers}\n{running.server.tail()}"
 
 
 def told_by_api(running: Site, stream: Stream) -> dict[int, list[str]]:
