@@ -124,6 +124,21 @@ class TestConcurrency:
         assert order == list(range(20))
 
 
+    @virtually
+    async def test_runs_that_began_first_end_first(self) -> None:
+        w = await world(concurrency=1)
+        await w.send(*[an_event("go", {"n": n}) for n in range(5)])
+        order = []
+        for _ in range(10):
+            call = await w.call()
+            order.append(call.body["event"]["data"]["n"])
+            if call.body["steps"]:
+                call.returns()
+            else:
+                call.ops(step("a", 1))
+        assert order == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+
+
 class TestThrottle:
     @virtually
     async def test_starts_are_spaced(self) -> None:

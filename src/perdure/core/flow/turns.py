@@ -110,7 +110,7 @@ class Turns:
         self._seq += 1
         ticket.seq = self._seq
         ticket.node = node
-        heapq.heappush(node.items, (ticket.order, ticket.seq, ticket))
+        heapq.heappush(node.items, (ticket.order, ticket.run, ticket.seq, ticket))
         node.live += 1
         if node.state == IDLE:
             self._rouse(node)
@@ -184,8 +184,8 @@ class Turns:
                 self._obstacle(branch, branch.gate, needs[branch.gate.counter], now, most_holders)
             )
             branch = branch.parent
-        mine = (ticket.order, ticket.seq)
-        ahead = sum(1 for order, seq, other in node.items if (order, seq) < mine and other.node is node)
+        mine = (ticket.order, ticket.run, ticket.seq)
+        ahead = sum(1 for entry in node.items if entry[:3] < mine and entry[3].node is node)
         return Explanation(tuple(reversed(obstacles)), ahead)
 
     def in_line(self, counter: str, most: int = 10) -> list[str]:
@@ -357,9 +357,9 @@ class Turns:
 
     def _serve(self, node: Node, now: int) -> Grant | None:
         items = node.items
-        while items[0][2].node is not node:
+        while items[0][3].node is not node:
             heapq.heappop(items)
-        ticket = items[0][2]
+        ticket = items[0][3]
         if self._favourite.needs(node, ticket, self.room):
             self._moves -= 1
             self._favourite.put_off(node)

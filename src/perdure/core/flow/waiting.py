@@ -15,7 +15,7 @@ class Ticket:
 
     `item` and `run` are the names under which it and its run hold places. `runs` are places that the run takes for
     its life (on its first call only), `steps` places for this call, `throttle` the schedule that a start must keep.
-    `order` says which of two with the same needs goes first: the smaller.
+    `order` says which of two with the same needs goes first: the smaller; then that of the run whose name is.
     """
 
     __slots__ = ("function_id", "item", "node", "order", "run", "runs", "seq", "steps", "throttle")
@@ -142,7 +142,7 @@ class Node:
         self.gate = gate
         self.children: dict[tuple[str, str], Node] | None = None
         self.round: deque[Node] | None = None
-        self.items: list[tuple[int, int, Ticket]] = []
+        self.items: list[tuple[int, str, int, Ticket]] = []
         self.live = 0
         self.state = IDLE
         self.passed = 0
@@ -156,7 +156,7 @@ class Node:
     def first_item(self) -> str | None:
         """The item that the next turn here would serve, as far as is known without looking for room."""
         if self.live:
-            return min(entry for entry in self.items if entry[2].node is self)[2].item
+            return min(entry for entry in self.items if entry[3].node is self)[3].item
         for child in self.round or ():
             item = child.first_item()
             if item is not None:

@@ -121,7 +121,7 @@ def check_tree(turns: Turns) -> None:
 
     def visit(node: Node) -> None:
         seen.add(id(node))
-        assert node.live == sum(1 for _, _, ticket in node.items if ticket.node is node)
+        assert node.live == sum(1 for *_, ticket in node.items if ticket.node is node)
         in_round = 0
         if node.parent is not None:
             in_round = sum(1 for other in node.parent.round or () if other is node)
