@@ -53,6 +53,12 @@ log = logging.getLogger("perdure")
 GO_ON_S = 0.02
 """How long a targeted call follows the code after its step, in seconds."""
 
+SETTLING = 4
+"""Rounds of the event loop in which nothing may move before a call is taken to stand still.
+
+The end of a task wakes its parent by way of a future or two, each of which takes a round.
+"""
+
 NO_OPTS = b"{}"
 
 
@@ -102,6 +108,7 @@ class Call:
         self._known: set[str] = set()
         self._running = 0
         self._check_due = False
+        self._settled = 0
         self._patience: asyncio.TimerHandle | None = None
         self._target: Step | None = None  # once the code has come to it
         self._done: Reply | None = None  # of the targeted step, once it has run
@@ -203,14 +210,21 @@ class Call:
 
     def strands_moved(self) -> None:
         """Look, once everything that is ready has run, whether the round can be decided."""
+        self._settled = 0
         if not self._check_due and not self.over:
             self._check_due = True
             self.loop.call_soon(self._look)
 
     def _look(self) -> None:
+        if self._settled < SETTLING and not self.over:
+            self._settled += 1
+            self.loop.call_soon(self._look)
+            return
         self._check_due = False
         if self.over or self._running or not (self._new or self._done or self.job.target):
             return
+        if any(step.verdict.done() for step in self._new.values()):
+            return  # it is being cancelled, which is seen when its strand has run
         if self.strands.busy():
             if self._patience is None:
                 self._patience = self.loop.call_later(PATIENCE_S, self._lose_patience)

@@ -183,6 +183,7 @@ def start_thread(work: Callable[[], Any]) -> ThreadFuture[Any]:
 
 
 def _fulfil(outcome: ThreadFuture[Any], work: Callable[[], Any]) -> None:
+    outcome.set_running_or_notify_cancel()
     try:
         result = work()
     except BaseException as error:
