@@ -16,7 +16,7 @@ PACED, BURST = "paced", "burst"
 RATED, ONCE = "rated", "once"
 FLURRY, BATCHED = "flurry", "batched"
 SKIPS, REPLACES = "single-skip", "single-cancel"
-START_BY, FINISH_BY = "start-by", "finish-by"
+START_BY, START_PACED, FINISH_BY = "start-by", "start-paced", "finish-by"
 CANCELLABLE, HELD, TICK = "cancellable", "held", "tick"
 TICK_IN_LINE = "tick-in-line"
 """A schedule whose runs need a place: they start by a command of their own, after the commit that fires."""
@@ -26,7 +26,7 @@ MIXED = "mixed"
 ASKS = "asks"
 """Invokes one of `ASKED`, and is told what came of it: a result, or that there was no run."""
 ASKED = ("asked-flurry", "asked-batch", "asked-rated", "asked-single")
-LONG_QUEUE = "long-queue"
+LONG_QUEUE, LONG_QUEUES = "long-queue", "long-queues"
 """Not a part of the stream: many runs at once wait for it."""
 
 CANCEL = f"{APP}/cancel"
@@ -65,6 +65,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     SKIPS: {"singleton": {"key": WHO, "mode": "skip"}},
     REPLACES: {"singleton": {"key": WHO, "mode": "cancel"}},
     START_BY: {"concurrency": [{"limit": 1}], "timeouts": {"start": "1s"}},
+    START_PACED: {"throttle": {"limit": 1, "period": "1s"}, "timeouts": {"start": "1s"}},
     FINISH_BY: {"timeouts": {"finish": "1s"}},
     CANCELLABLE: {"cancel": [{"event": CANCEL, "if": SAME_WHO}]},
     HELD: {},
@@ -82,6 +83,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     ASKED[2]: {"rateLimit": {"limit": RATE, "period": "2s"}},
     ASKED[3]: {"singleton": {"key": '"one"', "mode": "skip"}},
     LONG_QUEUE: {"concurrency": [{"limit": QUEUE_LIMIT}]},
+    LONG_QUEUES: {"concurrency": [{"limit": QUEUE_LIMIT}, {"limit": KEY_LIMIT, "key": WHO}]},
 }
 """What each function is registered with, as on the wire."""
 
@@ -90,7 +92,7 @@ STEPPED = frozenset({LIMITED, KEYED, WHOLE, SKIPS, REPLACES, FINISH_BY, CANCELLA
 FIRST, NAP, SECOND = "first", "nap", "second"
 ASK = "ask"
 
-STREAMED = tuple(name for name in CONFIGS if name not in (*TICKS, *ASKED, LONG_QUEUE))
+STREAMED = tuple(name for name in CONFIGS if name not in (*TICKS, *ASKED, LONG_QUEUE, LONG_QUEUES))
 """Functions that get events of the stream."""
 
 NEVER_DROPPED = frozenset(STREAMED) - {RATED, ONCE, FLURRY, BATCHED}
@@ -111,6 +113,7 @@ def counters(function: str, who: object) -> dict[str, int]:
         TICK_IN_LINE: {function: 1},
         MIXED: keyed,
         LONG_QUEUE: {function: QUEUE_LIMIT},
+        LONG_QUEUES: {function: QUEUE_LIMIT, **keyed},
     }
     return given.get(function, {})
 

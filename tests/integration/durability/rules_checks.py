@@ -186,7 +186,7 @@ def _fires_each_second(runs: Sequence[Run], deaths: Sequence[Death]) -> Complain
                 yield f"no run for the schedule of {missed}, when the server was there"
     for run, time in zip(runs, times, strict=True):
         late = run.created_at - time * 1_000
-        down = max((death.back_at - death.killed_at for death in deaths), default=0)
+        down = sum(death.back_at - death.killed_at for death in deaths if death.back_at > time * 1_000)
         if not 0 <= late < down + 1_000 + LATE_MS:
             yield f"run {run.id} of the schedule of {time} came {late} ms later"
 

@@ -28,6 +28,7 @@ ENDS: dict[str, set[str]] = {
     rules.SKIPS: {"COMPLETED", "SKIPPED"},
     rules.REPLACES: {"COMPLETED", "CANCELLED"},
     rules.START_BY: {"COMPLETED", "CANCELLED"},
+    rules.START_PACED: {"COMPLETED", "CANCELLED"},
     rules.FINISH_BY: {"COMPLETED", "CANCELLED"},
     rules.CANCELLABLE: {"CANCELLED"},
     **{name: {"COMPLETED", "SKIPPED"} for name in (*rules.TICKS, rules.ASKED[3])},
@@ -131,7 +132,7 @@ def skipped_for_one_that_lived(ledger: RulesLedger) -> Complaints:
 
 def timeouts_are_kept(ledger: RulesLedger, deaths: Sequence[Death]) -> Complaints:
     """Who was too late was cancelled, then and no earlier, unless the server was down."""
-    for run in ledger.of(rules.START_BY):
+    for run in ledger.of(rules.START_BY, rules.START_PACED):
         yield from _kept(run, run.created_at, run.started_at, rules.START_MS, deaths)
         if run.status == "CANCELLED" and run.started_at is not None:
             yield f"run {run.id} had begun and was cancelled"
@@ -144,10 +145,11 @@ def timeouts_are_kept(ledger: RulesLedger, deaths: Sequence[Death]) -> Complaint
 def _kept(run: Run, since: int, reached: int | None, span: int, deaths: Sequence[Death]) -> Complaints:
     """`reached` is when it did what it had `span` ms from `since` for; None if it never did, and was cancelled."""
     deadline = since + span
-    back = max(
-        (d.back_at for d in deaths if d.killed_at <= deadline + LATE_MS and d.back_at >= since), default=0
-    )
-    latest = max(deadline, back) + LATE_MS
+    latest = deadline + LATE_MS
+    for death in deaths:
+        # A server that was killed again while it started has had no time for it.
+        if death.killed_at <= latest:
+            latest = max(latest, death.back_at + LATE_MS)
     if reached is not None:
         # It may be a little late by the answer that was decided just before the deadline.
         if reached > deadline + LATE_MS:
@@ -179,7 +181,7 @@ def every_rule_bit(journal: Journal, ledger: RulesLedger, deaths: Sequence[Death
         for counter, limit in rules.counters(function, "who-0").items():
             if most[counter] < limit:
                 yield f"at most {most[counter]} calls of {counter} were under way; its limit is {limit}"
-    for function in (rules.SKIPS, rules.REPLACES, rules.START_BY, rules.FINISH_BY):
+    for function in (rules.SKIPS, rules.REPLACES, rules.START_BY, rules.START_PACED, rules.FINISH_BY):
         if missing := ENDS[function] - {run.status for run in ledger.of(function)}:
             yield f"no run of {function} is {missing}"
     for function in (rules.RATED, rules.FLURRY, rules.BATCHED):

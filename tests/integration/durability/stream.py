@@ -25,7 +25,7 @@ SHARES = {
     rules.ASKS: 4,
     rules.FLURRY: 3,
     rules.RATED: 3,
-    **dict.fromkeys((rules.PACED, rules.BURST, rules.SKIPS, rules.LIMITED, rules.BOTH), 2),
+    **dict.fromkeys((rules.PACED, rules.BURST, rules.SKIPS, rules.LIMITED, rules.BOTH, rules.START_PACED), 2),
 }
 """How many times as many events as the others a function gets: enough for its rule to bite."""
 KEYS = {rules.ONCE: 5, rules.FLURRY: 3, rules.BOTH: 6}

@@ -104,13 +104,16 @@ def report(ledger: RulesLedger, deaths: list[Death], stream: Stream) -> None:
     print(", ".join(f"{what}: {count}" for what, count in sorted(ends.items())))
 
 
-def test_a_long_queue_is_worked_off_over_two_kills(entropy: random.Random, tmp_path: Path) -> None:
-    """2,000 runs that wait behind a limit."""
+@pytest.mark.parametrize(("function", "keys"), [(rules.LONG_QUEUE, 1), (rules.LONG_QUEUES, 1_400)])
+def test_a_long_queue_is_worked_off_over_two_kills(
+    function: str, keys: int, entropy: random.Random, tmp_path: Path
+) -> None:
+    """2,000 runs that wait behind a limit, in one line or in many."""
     with site(tmp_path, "bare_rules") as running:
         journal = Journal(running.journal_path)
         numbers = range(QUEUE)
         start = time.monotonic()
-        send_all(running, entropy)
+        send_all(running, function, keys, entropy)
         deaths: list[Death] = []
         for share in sorted(entropy.uniform(0.1, 0.8) for _ in range(2)):
             ended = partial(ends_reach, journal, int(QUEUE * share))
@@ -127,7 +130,7 @@ def test_a_long_queue_is_worked_off_over_two_kills(entropy: random.Random, tmp_p
     journal.read()
     print(f"{QUEUE} runs in {took:.1f} s, calls cut off: {[len(d.cut) for d in deaths]}")
     checks.demand(no_limit_is_exceeded(journal, ledger, deaths))
-    runs = ledger.of(rules.LONG_QUEUE)
+    runs = ledger.of(function)
     assert sorted(run.events for run in runs) == [(n,) for n in numbers]
     assert {run.status for run in runs} == {"COMPLETED"}
     checks.demand(rules_fates.nothing_is_left(ledger))
@@ -138,13 +141,13 @@ def ends_reach(journal: Journal, count: int) -> bool:
     return journal.count("end") >= count
 
 
-def send_all(running: Site, entropy: random.Random) -> None:
-    """Send the events of the long queue."""
+def send_all(running: Site, function: str, keys: int, entropy: random.Random) -> None:
+    """Send the events of the long queue, of so many keys."""
     address = running.server.url.removeprefix("http://")
     connection = http.client.HTTPConnection(address, timeout=15)
     for first, end in pairwise(range(0, QUEUE + 1, AT_ONCE)):
         events = [
-            {"name": f"{rules.APP}/{rules.LONG_QUEUE}", "data": {"n": n, "who": "all", "takes_s": 0.002}}
+            {"name": f"{rules.APP}/{function}", "data": {"n": n, "who": str(n % keys), "takes_s": 0.002}}
             for n in range(first, end)
         ]
         seed = seed_header(entropy)

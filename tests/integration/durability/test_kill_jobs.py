@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import random
+import time
 from collections import Counter
 from contextlib import closing
 from datetime import UTC, datetime
@@ -26,6 +27,8 @@ pytestmark = pytest.mark.slow
 
 SLUG = f"{rules.APP}-{rules.HELD}"
 WITHIN_S = 40.0
+RESUMED_S = 0.5
+"""The server is killed within this time after the function was resumed, while the runs it held get in line."""
 RUNS_OF_A_SIZE = 5
 """So many runs for each of KILL_RUNS: a job acts on many of them in a short time."""
 
@@ -91,6 +94,8 @@ def test_jobs_go_on_over_kills(size: Size, entropy: random.Random, tmp_path: Pat
         met += replays.through(size.kills, total, tmp_path / "scratch", entropy)
         assert (replays.record()["seen"], replays.record()["done"]) == (total, total)
         operate(running, "resume")
+        time.sleep(entropy.random() * RESUMED_S)
+        die(running, journal, tmp_path / "scratch", entropy)
         for function in rules.TICKS:
             assert (
                 post(f"{running.server.url}/v1/functions/{rules.APP}-{function}/pause", {"mode": "skip"})[0]

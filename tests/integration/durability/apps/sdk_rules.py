@@ -56,10 +56,15 @@ def options() -> dict[str, dict[str, Any]]:
             "concurrency": [inngest.Concurrency(limit=1)],
             "timeouts": inngest.Timeouts(start=SECOND),
         },
+        rules.START_PACED: {
+            "throttle": inngest.Throttle(limit=1, period=SECOND, burst=0),
+            "timeouts": inngest.Timeouts(start=SECOND),
+        },
         rules.FINISH_BY: {"timeouts": inngest.Timeouts(finish=SECOND)},
         rules.CANCELLABLE: {"cancel": [inngest.Cancel(event=rules.CANCEL, if_exp=rules.SAME_WHO)]},
         rules.HELD: {},
         rules.LONG_QUEUE: {"concurrency": [inngest.Concurrency(limit=rules.QUEUE_LIMIT)]},
+        rules.LONG_QUEUES: {"concurrency": [inngest.Concurrency(limit=rules.QUEUE_LIMIT), per_who]},
         rules.TICK: {"trigger": inngest.TriggerCron(cron=rules.EVERY_SECOND)},
         rules.TICK_IN_LINE: {
             "trigger": inngest.TriggerCron(cron=rules.EVERY_SECOND),
