@@ -30,6 +30,7 @@ class _Kind(NamedTuple):
 
 
 _OBJECT = _Kind(dict[str, object], "object", '{"name": "Ann"}')
+LIMITS = _Kind(dict[str, object], "object", '{"concurrency": 3}')
 _LIST = _Kind(list[object], "list", '[42, "x"]')
 
 

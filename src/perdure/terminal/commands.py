@@ -29,9 +29,15 @@ from perdure.terminal.records import COMPLETED, ENDED, TracedRun
 from perdure.terminal.rendering import apps_list, runs_table, sign
 from perdure.terminal.text import Line, Piece, clean, line
 from perdure.terminal.trace import Tree
-from perdure.terminal.why import Why
+from perdure.terminal.why import EventWhy, Why
 
 NO_DATA = msgspec.Raw(b"{}")
+NO_TRIGGER = (
+    "It has started no run: it meets no function's trigger; see 'perdure functions'. "
+    "Runs that wait for it, or that it cancels, have it all the same."
+)
+HELD = ("debounced", "collected")
+"""Fates of events that may have a run yet."""
 STATUSES = ("queued", "running", "completed", "failed", "cancelled", "skipped")
 START_S = 2.0
 """How long `invoke` waits for its run to be there; it is, as a rule, when the answer comes."""
@@ -61,19 +67,39 @@ def send(
         event["id"] = event_id
     if user is not None:
         event["user"] = user
-    sent = make_client(url, signing_key, event_key).send(event)
+    client = make_client(url, signing_key, event_key)
+    sent = client.send(event)
     if as_json:
         printing.show_json(sent)
         return
     lines: list[Line] = [line("sent   ", Piece(sent.id, "strong"), "  ", Piece(name, "dim"))]
     lines += [line("run    ", Piece(run, "strong")) for run in sent.runs or []]
-    if sent.runs:
-        lines += _hint(sent.runs[0])
-    elif sent.runs is None:
+    if sent.runs is None:
         lines.append(line(Piece("The runs that it started are told to those with a --signing-key.", "dim")))
     else:
-        lines.append(line(Piece("It has started no run; 'perdure functions' shows which events do.", "dim")))
+        held = _without_run(client, sent.id)
+        lines += held
+        if sent.runs:
+            lines += _hint(sent.runs[0])
+        elif not held:
+            lines.append(line(Piece(NO_TRIGGER, "dim")))
     printing.show(lines)
+
+
+def _without_run(client: Client, event_id: str) -> list[Line]:
+    """What became of an event for the functions that it met and that have no run by it."""
+    said = client.why_event(event_id)
+    fates = [] if said is None else client.read(said, EventWhy).functions
+    return [
+        line(
+            "held   " if fate.fate in HELD else "no run ",
+            Piece(clean(fate.function), "strong"),
+            "  ",
+            Piece(clean(fate.text), "dim"),
+        )
+        for fate in fates
+        if not fate.run_ids
+    ]
 
 
 @click.command()

@@ -9,7 +9,7 @@ import msgspec
 
 from perdure.protocol.overrides import FIELDS
 from perdure.terminal import printing
-from perdure.terminal.arguments import make_client, read_json, server_options
+from perdure.terminal.arguments import LIMITS, make_client, read_json, server_options
 from perdure.terminal.client import Client
 from perdure.terminal.rendering import UNCUT
 from perdure.terminal.text import Line, Piece, clean, columns, cut, line, table
@@ -84,7 +84,7 @@ def _show_pause(client: Client, answer: msgspec.Raw, as_json: bool) -> None:
     "--set",
     "wanted",
     metavar="JSON",
-    callback=lambda _, parameter, text: read_json(parameter, text),
+    callback=lambda _, parameter, text: read_json(parameter, text, LIMITS),
     help="Set these fields, and no others, in place of the code's; null takes one away. Read like --data.",
 )
 @click.option("--reset", is_flag=True, help="Go back to what the code says.")

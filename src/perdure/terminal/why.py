@@ -16,6 +16,8 @@ from perdure.terminal.failures import NotThere
 from perdure.terminal.rendering import UNCUT, status_word
 from perdure.terminal.text import Line, Piece, clean, cut, duration, fitted, line
 
+SHARED = "which functions share"
+"""Said of a limit whose scope is wider than the function."""
 SHOWN_MISSES = 3
 """Near misses that are shown; `--json` has more."""
 
@@ -31,6 +33,7 @@ class _Limit(msgspec.Struct):
     limit: int
     taken: int
     key: str | None = None
+    scope: str | None = None
     holders: list[_Holder] = []
 
 
@@ -90,6 +93,8 @@ class EventWhy(msgspec.Struct):
 class _Fate(msgspec.Struct):
     function: str
     text: str
+    fate: str = ""
+    run_ids: list[str] = []
 
 
 @click.command()
@@ -146,7 +151,9 @@ def _behind(cause: _Cause) -> list[Line]:
             continue
         if limit.kind != "throttle":
             key = f" by {limit.key}" if limit.key else ""
-            lines.append(line("    ", Piece(f"{limit.taken} of {limit.limit} taken{clean(key)}", "dim")))
+            wide = f", {SHARED}" if limit.scope in ("env", "account") else ""
+            text = f"{limit.taken} of {limit.limit} taken{clean(key)}{wide}"
+            lines.append(line("    ", Piece(text, "dim")))
         for holder in limit.holders:
             doing = f"  {clean(holder.doing)}" if holder.doing else ""
             lines.append(line("    ", Piece(holder.run_id), Piece(doing, "dim")))
