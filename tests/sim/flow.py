@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 LIVE = ("QUEUED", "RUNNING")
 CALLS = ("discovery", "step")
+SETTLED_S = 1.0
+"""So long a call that has been given its turn may take to leave, beside reads and commits."""
 SLOW_MS = 120_000
 """So late a deadline may be handled if nothing goes wrong: commits and reads of 15 s, several in a row."""
 
@@ -58,8 +60,8 @@ class Flow:
         self.needs: dict[str, Needs] = {}
         self.rows: dict[str, list[FunctionRow]] = {}
         """All versions of each function that were stored."""
-        self.changed: dict[str, int] = {}
-        """When (batch) the function was last stored."""
+        self._stored: dict[str, list[float]] = {}
+        """When (seconds) each of them was."""
         self.unsteady: set[str] = set()
         """Functions that are stored in this batch: what it decided may be by the old rules or the new."""
         self.starts: dict[str, list[int]] = {}
@@ -93,9 +95,11 @@ class Flow:
         return in_force(self.rows[function_id][-1])
 
     def candidates(self, function_id: str) -> list[Rules]:
-        """The rules by which this batch may have decided."""
-        rows = self.rows.get(function_id, [])
-        return [in_force(row) for row in rows[-2 if function_id in self.unsteady else -1 :]]
+        """The rules by which this batch may have decided, or given turns to what comes with it."""
+        rows, stored = self.rows.get(function_id, []), self._stored.get(function_id, [])
+        recent = self._checks.trace.seconds() - SETTLED_S - self.reads_ms / 1_000
+        first = max((n for n, second in enumerate(stored) if second <= recent), default=0)
+        return [in_force(row) for row in rows[first:]]
 
     def may_be_dropped(self, function_id: str) -> bool:
         """Whether an event that meets the function may leave nothing at all."""
@@ -151,6 +155,7 @@ class Flow:
 
     def _take_function(self, row: FunctionRow) -> None:
         before = self.rows.setdefault(row.id, [])
+        self._stored.setdefault(row.id, []).append(self._checks.trace.seconds())
         if before and (before[-1].config, before[-1].overrides) != (row.config, row.overrides):
             # Windows that lie across a change promise nothing.
             for counter in [counter for counter in self.starts if counter.startswith(row.id)]:

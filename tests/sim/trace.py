@@ -10,12 +10,12 @@ class Trace:
     """Lines with the time, the run that they concern (or none) and a sentence."""
 
     def __init__(self, seconds: Callable[[], float]) -> None:
-        self._seconds = seconds
+        self.seconds = seconds
         self._lines: list[tuple[float, str, str]] = []
 
     def note(self, text: str, run: str = "") -> None:
         """Write down what happened just now."""
-        self._lines.append((self._seconds(), run, text))
+        self._lines.append((self.seconds(), run, text))
 
     def __len__(self) -> int:
         return len(self._lines)
