@@ -38,6 +38,7 @@ import msgspec
 
 from perdure.sdk import codec, ops, reply
 from perdure.sdk.asks import Ask
+from perdure.sdk.blocking import watch_of
 from perdure.sdk.errors import StepError, UsageError
 from perdure.sdk.job import Job
 from perdure.sdk.memo import CANCELLED_NAME, read_memo, result
@@ -80,10 +81,10 @@ class Step(msgspec.Struct, gc=False):
 
     key: ops.Key
     opts: bytes
-    ask: Ask | None
-    verdict: asyncio.Future[bytes | None]
+    ask: Ask | None = None
     input: bytes | None = None
     started_ns: int = 0
+    verdict: asyncio.Future[None] | None = None
 
 
 class Call:
@@ -119,39 +120,58 @@ class Call:
         may = job.target is None and not job.plan_only and job.attempt == 0 and job.fn_id and job.qi_id
         self._checkpoints = checkpoints if may else None
 
-    # What the function's code calls, on the loop.
+    # What the function's code calls. `begin` and `begin_ask` from its own thread too, all else on the loop.
 
-    def key(self, step_id: str, strand: Hashable) -> ops.Key:
+    def begin(self, step_id: str, opts: bytes, strand: Hashable) -> tuple[Step, bytes | None]:
+        """A step that the app runs, and its saved result. Without one: `reach`, run it, `finish`."""
+        key = self._key(step_id, strand)
+        memo = self.job.steps.get(key.hash)
+        if memo is None:
+            return Step(key, opts), None
+        wrapped = read_memo(memo)
+        if wrapped is None or wrapped.input is msgspec.UNSET:
+            return Step(key, opts), result(memo, step_id)
+        return Step(key, opts, input=bytes(wrapped.input)), None
+
+    def begin_ask(self, ask: Ask, strand: Hashable) -> tuple[Step, bytes | None]:
+        """A step that the server has to do, and what it saved. Without that: `reach`, which ends the call."""
+        key = self._key(ask.step_id, strand)
+        step = Step(key, ask.opts or NO_OPTS, ask)
+        memo = self.job.steps.get(key.hash)
+        if memo is not None and not ask.bare:
+            return step, result(memo, ask.step_id, invoked=ask.op == "InvokeFunction")
+        return step, memo
+
+    def _key(self, step_id: str, strand: Hashable) -> ops.Key:
         """Count a use of a step id, and say which step it is."""
         self.ids.check_not_nested(step_id)
         if self.over:
             raise asyncio.CancelledError
         return self.ids.key(step_id, strand)
 
-    async def ask(self, ask: Ask, strand: Hashable) -> Any:
-        """A step that the server has to do: its result, once there is one. Until then the call ends here."""
-        key = self.key(ask.step_id, strand)
-        memo = self.job.steps.get(key.hash)
-        if memo is None:
-            step = Step(key, ask.opts or NO_OPTS, ask, self.loop.create_future())
-            await self._park(step, strand)
+    async def reach(self, step: Step, strand: Hashable) -> None:
+        """Wait for the round's decision. Returns if the step is to be run now; else the call ends here."""
+        if self.over:
             raise asyncio.CancelledError
-        if ask.bare:
-            return ask.decode(memo)
-        return ask.decode(result(memo, ask.step_id, invoked=ask.op == "InvokeFunction"))
-
-    async def reach(self, step_id: str, opts: bytes, strand: Hashable) -> tuple[Step, bytes | None]:
-        """A step that the app runs: the step, and its saved result; without one the caller has to run it now."""
-        key = self.key(step_id, strand)
-        memo = self.job.steps.get(key.hash)
-        given = None
-        if memo is not None:
-            wrapped = read_memo(memo)
-            if wrapped is None or wrapped.input is msgspec.UNSET:
-                return Step(key, opts, None, self.loop.create_future()), result(memo, step_id)
-            given = bytes(wrapped.input)
-        step = Step(key, opts, None, self.loop.create_future(), given)
-        return step, await self._park(step, strand)
+        if isinstance(strand, asyncio.Task) and not self.strands.knows(strand):
+            self.strands.adopt(strand, None)
+        key = step.key
+        self._new[key.hash] = step
+        if key.hash == self.job.target:
+            self._target = step
+        if len(self.strands) == 1 and not self._running and self._may_run(step):
+            self._run_here(step)
+            return
+        step.verdict = self.loop.create_future()
+        self.strands.wait(strand)
+        try:
+            await step.verdict
+        except asyncio.CancelledError:
+            if self._new.pop(key.hash, None) is not None and not self.over:
+                self.strands_moved()
+            raise
+        finally:
+            self.strands.go_on(strand)
 
     async def finish(self, step: Step, value: object, error: BaseException | None) -> bytes:
         """A step has been run: give back its result if the function may go on, else the call ends here."""
@@ -191,11 +211,23 @@ class Call:
         if self.function.is_async:
             self.strands.adopt(root, None)
         root.add_done_callback(self._returned)
+        watch = watch_of(self.loop)
+        watch.begin(self)
         try:
             return await self._answer
         except asyncio.CancelledError:
             self._end(Reply(500, b"null"))
             raise
+        finally:
+            watch.end(self)
+
+    @property
+    def slug(self) -> str:
+        return self.function.slug
+
+    def owns(self, task: object) -> bool:
+        """Whether a task is one of the function's."""
+        return isinstance(task, asyncio.Task) and self.strands.knows(task)
 
     async def _body(self, start: Callable[[Call], Awaitable[Any]]) -> bytes:
         value = await start(self)
@@ -223,7 +255,7 @@ class Call:
         self._check_due = False
         if self.over or self._running or not (self._new or self._done or self.job.target):
             return
-        if any(step.verdict.done() for step in self._new.values()):
+        if any(step.verdict is not None and step.verdict.done() for step in self._new.values()):
             return  # it is being cancelled, which is seen when its strand has run
         if self.strands.busy():
             if self._patience is None:
@@ -240,28 +272,6 @@ class Call:
             self.strands.ignore(self.strands.busy())
             self.strands_moved()
 
-    async def _park(self, step: Step, strand: Hashable) -> bytes | None:
-        """Wait for the round's decision: None is to run the step."""
-        if isinstance(strand, asyncio.Task) and not self.strands.knows(strand):
-            self.strands.adopt(strand, None)
-        key = step.key
-        self._new[key.hash] = step
-        if key.hash == self.job.target:
-            self._target = step
-        if len(self.strands) == 1 and not self._running and self._may_run(step):
-            self._run_here(step)
-            return None
-        self.strands.wait(strand)
-        try:
-            verdict = await step.verdict
-        except asyncio.CancelledError:
-            if self._new.pop(key.hash, None) is not None and not self.over:
-                self.strands_moved()
-            raise
-        finally:
-            self.strands.go_on(strand)
-        return verdict
-
     def _may_run(self, step: Step) -> bool:
         """Whether a step that is the only one may be run in this call."""
         if self.job.target is not None:
@@ -272,7 +282,7 @@ class Call:
         self._running += 1
         step.started_ns = self.now_ns()
         del self._new[step.key.hash]
-        if not step.verdict.done():
+        if step.verdict is not None and not step.verdict.done():
             step.verdict.set_result(None)
 
     def _decide(self) -> None:

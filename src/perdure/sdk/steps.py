@@ -90,8 +90,10 @@ class Step(Run):
     ) -> Any:
         check_code(step_id, code)
         call = self._call
-        step, saved = await call.reach(step_id, opts, self._strand(step_id))
+        strand = self._strand(step_id)
+        step, saved = call.begin(step_id, opts, strand)
         if saved is None:
+            await call.reach(step, strand)
             saved = await run_step(call, step, code, args, kwargs)
         return codec.returns(code)(saved)
 
@@ -108,7 +110,12 @@ class Step(Run):
         return task
 
     async def _ask(self, ask: asks.Ask) -> Any:
-        return await self._call.ask(ask, self._strand(ask.step_id))
+        strand = self._strand(ask.step_id)
+        step, saved = self._call.begin_ask(ask, strand)
+        if saved is None:
+            await self._call.reach(step, strand)
+            raise asyncio.CancelledError
+        return ask.decode(saved)
 
     async def sleep(self, step_id: str, duration: Duration, /) -> None:
         """Sleep for a while, up to a year. The function uses nothing meanwhile."""

@@ -9,7 +9,7 @@ from perdure.sdk import asks, codec
 from perdure.sdk.asks import Response, Signal
 from perdure.sdk.call import NO_OPTS, Call
 from perdure.sdk.durations import Duration, Moment
-from perdure.sdk.errors import UsageError
+from perdure.sdk.errors import Suspended, UsageError
 from perdure.sdk.events import Event, EventType
 from perdure.sdk.running import BRANCH, Thread, check_code
 from perdure.sdk.steps import Run, send_code, signal_code, wrap_opts
@@ -42,18 +42,24 @@ class SyncStep(Run):
                 f'The step "{step_id}" of {self._call.function.slug} is used in a thread that the function has started.'
                 " Let step.parallel start the threads: step.parallel(lambda: step.run(...), lambda: step.run(...))."
             )
-        self._call.ids.check_not_nested(step_id)
+        if self._call.over:
+            raise Suspended
         return thread
 
     def _ask(self, ask: asks.Ask) -> Any:
         thread = self._thread(ask.step_id)
-        return thread.ask(self._call.ask(ask, thread))
+        step, saved = self._call.begin_ask(ask, thread)
+        if saved is None:
+            thread.ask(self._call.reach(step, thread))
+            raise Suspended
+        return ask.decode(saved)
 
     def _local(self, step_id: str, opts: bytes, code: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         check_code(step_id, code)
         thread = self._thread(step_id)
-        step, saved = thread.ask(self._call.reach(step_id, opts, thread))
+        step, saved = self._call.begin(step_id, opts, thread)
         if saved is None:
+            thread.ask(self._call.reach(step, thread))
             saved = thread.run_step(step, code, args, kwargs)
         return codec.returns(code)(saved)
 
