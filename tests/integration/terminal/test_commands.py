@@ -52,6 +52,13 @@ class TestSend:
         assert "started no run" in terminal("send", "nobody/listens").out
         assert terminal.json("send", "nobody/listens")["runs"] == []
 
+    def test_what_holds_or_drops_it_is_said(self, terminal: Terminal, scripted: Make):
+        held = scripted([], debounce={"period": "1h"})
+        assert terminal("send", f"bare/{held.slug}").out.splitlines()[1].split()[:2] == ["held", held.slug]
+        dropped = scripted([Answer(200, 1)], rateLimit={"limit": 1, "period": "1h"})
+        told = [terminal("send", f"bare/{dropped.slug}").out.splitlines()[1].split() for _ in range(2)]
+        assert (told[0][0], told[1][:3]) == ("run", ["no", "run", dropped.slug])
+
     def test_one_id_starts_one_run(self, terminal: Terminal, scripted: Make):
         made = scripted([Answer(200, 1)])
         first, second = (terminal.json("send", f"bare/{made.slug}", "--id", made.slug) for _ in range(2))
