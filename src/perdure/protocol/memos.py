@@ -88,10 +88,11 @@ def input_memo(arguments: bytes) -> bytes:
 def takes_input(sdk: str) -> bool:
     """Whether an SDK, named as it registers (`js:v4.24.0`), runs a step with the input of an `input_memo`.
 
-    Those for Python and Go take it for the result of the step (Python 0.5.19: `StepMemos.from_raw`; Go:
-    `step.Run`), so it must never be sent to an SDK that is not known to read it.
+    The official one for JavaScript does, and Perdure's own. Those for Python and Go take it for the result of the step
+    (Python 0.5.19: `StepMemos.from_raw`; Go: `step.Run`), so it must never be sent to an SDK that is not known to read
+    it.
     """
-    return sdk.partition(":")[0].removeprefix("inngest-") == "js"
+    return sdk.partition(":")[0].removeprefix("inngest-") in ("js", "perdure-py")
 
 
 def response_memo(url: str, status_code: int, headers: dict[str, str], body: str) -> bytes:

@@ -99,7 +99,6 @@ class Run(msgspec.Struct, kw_only=True):
     started_at: str | None = None
     ended_at: str | None = None
     original_run_id: str | None = None
-    from_step: FromStep | None = None
 
     @property
     def ended(self) -> bool:

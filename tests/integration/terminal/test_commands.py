@@ -127,7 +127,7 @@ class TestRuns:
         assert [run["id"] for run in found] == ids[::-1]
         assert set(found[0]) == {
             "id", "status", "function", "event_name", "event_ids", "cron", "queued_at", "started_at", "ended_at",
-            "original_run_id", "from_step",
+            "original_run_id",
         }  # fmt: skip
         assert found[0]["function"]["slug"] == made.slug
         assert [run["id"] for run in terminal.json("runs", "--limit", "2")] == ids[:0:-1]

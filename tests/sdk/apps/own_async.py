@@ -75,6 +75,16 @@ class Scenarios:
             c = await self.step(step, "c", lambda: b + 1)
             return [a, b, c]
 
+        async def step_with_input(event: dict[str, Any], step: perdure.Step) -> Any:
+            async def double(number: int) -> int:
+                self.log.note(step, "two", "", given=number)
+                return number * 2
+
+            one = await self.step(step, "one", lambda: 1)
+            two = await step.run("two", double, 10)
+            three = await self.step(step, "three", lambda: [one, two])
+            return await self.step(step, "four", lambda: [*three, "end"])
+
         async def loop(event: dict[str, Any], step: perdure.Step) -> Any:
             return [await self.step(step, "again", partial(int, i * 10)) for i in range(3)]
 
@@ -94,6 +104,7 @@ class Scenarios:
         self.define("returns", returns)
         self.define("through-a-step", through_a_step)
         self.define("three-steps", three_steps)
+        self.define("step-with-input", step_with_input)
         self.define("loop", loop)
         self.define("large-state", large_state)
         self.define("four-steps", four_steps, retries=2)

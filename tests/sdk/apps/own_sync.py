@@ -80,6 +80,16 @@ class Scenarios:
             c = self.step(step, "c", lambda: b + 1)
             return [a, b, c]
 
+        def step_with_input(event: dict[str, Any], step: perdure.SyncStep) -> Any:
+            def double(number: int) -> int:
+                self.log.note(step, "two", "", given=number)
+                return number * 2
+
+            one = self.step(step, "one", lambda: 1)
+            two = step.run("two", double, 10)
+            three = self.step(step, "three", lambda: [one, two])
+            return self.step(step, "four", lambda: [*three, "end"])
+
         def loop(event: dict[str, Any], step: perdure.SyncStep) -> Any:
             return [self.step(step, "again", partial(int, i * 10)) for i in range(3)]
 
@@ -99,6 +109,7 @@ class Scenarios:
         self.define("returns", returns)
         self.define("through-a-step", through_a_step)
         self.define("three-steps", three_steps)
+        self.define("step-with-input", step_with_input)
         self.define("loop", loop)
         self.define("large-state", large_state)
         self.define("four-steps", four_steps, retries=2)

@@ -109,6 +109,7 @@ def test_edited_input_of_a_step():
     [
         ("js:v4.24.0", True),
         ("inngest-js:v3.0.0", True),
+        ("perdure-py:v0.1.0", True),
         ("py:v0.5.19", False),
         ("go:v0.1", False),
         ("", False),
