@@ -25,7 +25,7 @@ Patch = tuple[object, str, Any]
 
 def place_kept_after_cancel() -> list[Patch]:
     """The places of a run that is cancelled stay taken."""
-    real_end, real_leave, real_give_back = State._end, Lines.leave, State._leave
+    real_end, real_leave = State._end, Lines.leave
     cancelled: set[str] = set()
 
     def end(self: State, run: Any, outcome: Any) -> None:
@@ -37,7 +37,7 @@ def place_kept_after_cancel() -> list[Patch]:
         if run.id not in cancelled or not item.in_flight:
             real_leave(self, run, item)
 
-    return [(State, "_end", end), (Lines, "leave", leave), (State, "_leave", real_give_back)]
+    return [(State, "_end", end), (Lines, "leave", leave)]
 
 
 def place_not_held_after_restart() -> list[Patch]:
