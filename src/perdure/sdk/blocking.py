@@ -84,8 +84,8 @@ class LoopWatch:
         if slug is None:
             return
         log.warning(
-            "%s has blocked the event loop for more than %.1f s: %s. Nothing else can go on meanwhile. Await what it waits "
-            "for, or put it into a plain `def` and give that to step.run, which runs it in a thread.",
+            "%s has blocked the event loop for more than %.1f s: %s. Nothing else can go on meanwhile. Await what it "
+            "waits for, or put it into a plain `def` and give that to step.run, which runs it in a thread.",
             slug,
             LIMIT_S,
             _place(frame),
