@@ -294,10 +294,11 @@ class Flow:
                 self._check_drop(tables, event, function_id)
 
     def _met_by(self, event: EventRow) -> Iterator[str]:
-        """The live functions with a rate limit that an event meets."""
+        """The functions that an event meets, and that have been live since before it can have been looked at."""
+        recent = self._checks.trace.seconds() - SETTLED_S - self.reads_ms / 1_000
         for function_id, program in self._programs.items():
             rows = self.rows.get(function_id)
-            if rows is None or rows[-1].archived_at is not None or function_id in self.unsteady:
+            if rows is None or rows[-1].archived_at is not None or self._stored[function_id][-1] > recent:
                 continue
             if any(name == event.name for name, _ in program.triggers):
                 yield function_id
