@@ -11,7 +11,7 @@ from perdure.sdk.api import Api
 from perdure.sdk.checkpointing import CheckpointPoster
 from perdure.sdk.endpoint import SDK, Endpoint
 from perdure.sdk.errors import UsageError
-from perdure.sdk.events import EventType, Trigger
+from perdure.sdk.events import AnyOf, EventType, Trigger
 from perdure.sdk.functions import (
     MAX_RETRIES,
     BatchDecorator,
@@ -45,7 +45,7 @@ EACH_STEP = Checkpoint()
 FAILURE_RETRIES = 1
 """Retries of a failure handler, as in the official JavaScript SDK."""
 
-On = Trigger[T] | str | Sequence[Trigger[T] | str]
+On = Trigger[T] | AnyOf[T] | str | Sequence[Trigger[T] | str]
 
 
 class App:
@@ -272,5 +272,7 @@ class App:
 def _triggers(on: Any) -> list[Trigger[Any]]:
     if on is None:
         return []
+    if isinstance(on, AnyOf):
+        return list(on.triggers)
     given = [on] if isinstance(on, Trigger | str) else list(on)
     return [EventType(one, dict[str, Any]) if isinstance(one, str) else one for one in given]

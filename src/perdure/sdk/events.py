@@ -18,6 +18,7 @@ from perdure.sdk.durations import Duration, Moment, duration_text, moment_ms
 from perdure.sdk.errors import UsageError
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,20 @@ class Trigger(Generic[T]):
             return name == self.name
         head, _, _ = self.name.partition("*")
         return name.startswith(head)
+
+    def __or__(self, other: Trigger[U] | AnyOf[U]) -> AnyOf[T | U]:
+        """Any of several: the handler then takes the data of each, `Order | Refund`."""
+        return AnyOf((self, *other.triggers)) if isinstance(other, AnyOf) else AnyOf((self, other))
+
+
+class AnyOf(Generic[T]):
+    """Several triggers, any of which starts a function."""
+
+    def __init__(self, triggers: tuple[Trigger[Any], ...]) -> None:
+        self.triggers = triggers
+
+    def __or__(self, other: Trigger[U]) -> AnyOf[T | U]:
+        return AnyOf((*self.triggers, other))
 
 
 class EventType(Trigger[T]):

@@ -133,7 +133,7 @@ async def test_events_reach_the_handler_as_their_type() -> None:
     other = perdure.event("unit/point", Point)
     seen: list[Any] = []
 
-    @app.function([made, other.when("event.data.x > 1")])
+    @app.function(made | other.when("event.data.x > 1"))
     async def both(event: Model | Point, step: perdure.Step) -> None:
         seen.append(event)
         seen.append((step.event.id, step.event.name, step.run_id, step.attempt, step.max_attempts))
