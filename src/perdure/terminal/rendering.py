@@ -81,6 +81,12 @@ def apps_list(apps: Sequence[App], width: int | None) -> list[Line]:
     return lines
 
 
+def _indented(text: str, width: int) -> str:
+    """A line with the spaces before it, since what stands there may point at the line above it."""
+    spaces = len(text) - len(text.lstrip(" "))
+    return " " * min(spaces, width) + cut(text.strip(), max(1, width - spaces))
+
+
 def _app(app: App, width: int) -> list[Line]:
     sdk = f"{app.sdk_language} {app.sdk_version}".strip()
     heading = line(Piece(cut(app.name or app.url or app.id, 40), "strong"))
@@ -89,7 +95,9 @@ def _app(app: App, width: int) -> list[Line]:
             heading += line("  ", Piece(clean(part), "dim"))
     lines = [fitted(heading, width)]
     if app.error:
-        lines.append(line("  ", Piece(cut(f"✗ its last sync failed: {app.error}", width - 2), "bad")))
+        first, *others = app.error.splitlines() or [""]
+        lines.append(line("  ", Piece(cut(f"✗ its last sync failed: {first}", width - 2), "bad")))
+        lines += [line("    ", Piece(_indented(text, width - 4), "bad")) for text in others]
     if not app.functions:
         lines.append(line("  ", Piece("no functions", "dim")))
         return lines

@@ -69,6 +69,17 @@ def test_apps_with_their_functions():
     ]
 
 
+def test_each_problem_of_a_sync_has_its_line():
+    error = "Functions are invalid:\n- shop-pay: if is wrong.\n    event.a ==\n              ^"
+    lines = [plain(pieces) for pieces in apps_list([app("shop", error=error)], 60)]
+    assert lines[1:5] == [
+        "  ✗ its last sync failed: Functions are invalid:",
+        "    - shop-pay: if is wrong.",
+        "        event.a ==",
+        "                  ^",
+    ]
+
+
 def test_limits_that_a_person_has_set_are_named():
     given = msgspec.Raw(b'{"concurrency":3,"throttle":null}')
     pay = Function("1", "shop-pay", "Pay", [Trigger("EVENT", "order/paid")], "hold", given)
