@@ -11,7 +11,15 @@ import pytest_asyncio
 
 from perdure.errors import StoreUnavailable
 from perdure.protocol.ids import new_ulid
-from perdure.reading.port import EventRecord, ItemRecord, Reader, RunFilter, RunRecord, StepRecord
+from perdure.reading.port import (
+    EventEffect,
+    EventRecord,
+    ItemRecord,
+    Reader,
+    RunFilter,
+    RunRecord,
+    StepRecord,
+)
 from perdure.shard.changes import Changes
 from perdure.shard.ports import Store
 from perdure.shard.rows import RunEventRow
@@ -158,6 +166,31 @@ class TestRuns:
         await pair.commit(changes(run("r-2", (1, 7)), RunEventRow(id, "r-2")), 0)
         await pair.commit(changes(run("r-1", (2, 7)), RunEventRow(id, "r-1"), RunEventRow(id, "r-9")), 5)
         assert [found.id for found in await pair.reader.runs_of_event(id)] == ["r-1", "r-2"]
+
+    async def test_what_an_event_did_to_others(self, pair: Pair):
+        id = event(1).internal_id
+        rows = [
+            RunEventRow(id, "r-3", "wait"),
+            RunEventRow(id, "r-2", "wait"),
+            RunEventRow(id, "r-3", "cancel"),
+            RunEventRow(id, "r-4"),
+        ]
+        ended = run("r-3", (9,), status="CANCELLED")
+        await pair.commit(changes(run("r-2", (9,)), ended, run("r-4", (9, 1)), *rows))
+        await pair.commit(changes(rows[0], RunEventRow(event(2).internal_id, "r-2", "wait")))
+        cancelled = EventEffect("cancel", "r-3", "f-1", "CANCELLED")
+        waits = [EventEffect("wait", "r-2", "f-1", "QUEUED"), EventEffect("wait", "r-3", "f-1", "CANCELLED")]
+        assert await pair.reader.effects_of_event(id) == [cancelled, *waits]
+        assert await pair.reader.effects_of_event(id, limit=2) == [cancelled, waits[0]]
+        assert await pair.reader.effects_of_event("01EX") == []
+        assert [found.id for found in await pair.reader.runs_of_event(id)] == ["r-4"]
+
+    async def test_what_an_event_did_in_other_shards(self, pair: Pair):
+        id = event(7).internal_id
+        await pair.commit(changes(run("r-2", (1,)), RunEventRow(id, "r-2", "cancel")), 0)
+        await pair.commit(changes(run("r-1", (1,)), RunEventRow(id, "r-1", "wait")), 5)
+        found = await pair.reader.effects_of_event(id)
+        assert [(effect.how, effect.run_id) for effect in found] == [("cancel", "r-2"), ("wait", "r-1")]
 
     async def test_their_parts(self, pair: Pair):
         parts = [

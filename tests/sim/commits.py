@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ CLOCK_SET_BACK_MS = 2 * 60 * 60 * 1000
 """A key may have expired when it was looked up, and not any more when the clock was set back."""
 HELD_MS = 1_000
 """A run that is created so long after its event was held back meanwhile."""
+_CANCELLED_BY = re.compile(r"The event \S+ \((\w+)\) cancelled it\.")
 QUIET = ("inngest/function.failed", "inngest/function.finished")
 INVOKED = "inngest/function.invoked"
 SCHEDULED = "inngest/scheduled.timer"
@@ -93,6 +95,7 @@ class Commits:
         for run_id, names in ends.items():
             self._fail("ends", f"{names} is sent for a run that does not end", run_id)
         self._check_items(changes)
+        self._check_effects(changes)
         self.flow.committed(tables, changes)
         self._check_events(tables, changes)
         self.oracle.committed(tables, changes)
@@ -167,6 +170,24 @@ class Commits:
                 self._fail("double-call", f"the generation of item {row.n} falls", row.run_id)
             if row.in_flight and not before.in_flight and row.generation != before.generation + 1:
                 self._fail("double-call", f"item {row.n} is sent without a new generation", row.run_id)
+
+    def _check_effects(self, changes: Changes) -> None:
+        """What events did to runs is remembered by the event in the commit in which it is done, and nothing else is."""
+        expected: set[tuple[str, str, str]] = set()
+        for entry in changes.history:
+            note = json.loads(entry.body) if entry.kind in ("resumed", "ended") else {}
+            if note.get("event"):
+                expected.add((note["event"], entry.run_id, "wait"))
+            by_event = _CANCELLED_BY.fullmatch(note.get("reason", ""))
+            if by_event is not None:
+                expected.add((by_event[1], entry.run_id, "cancel"))
+            elif note.get("reason", "").startswith("Singleton: "):
+                expected |= {row for row in changes.run_events if row[1:] == (entry.run_id, "cancel")} or {
+                    ("", entry.run_id, "cancel")
+                }
+        written = {row for row in changes.run_events if row.how != "trigger"}
+        for event_id, run_id, how in expected ^ written:
+            self._fail("effects", f"event {event_id} and its effect ({how}) differ from the history", run_id)
 
     # Events
 

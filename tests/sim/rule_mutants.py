@@ -241,6 +241,11 @@ def one_page_read_twice() -> list[Patch]:
     return [(FlowLoads, "parts", parts)]
 
 
+def effects_forgotten() -> list[Patch]:
+    """Nobody can tell by an event what it did to runs."""
+    return [(State, "note_effect", lambda self, event_id, run, how: None)]
+
+
 RULE_MUTANTS: dict[str, Callable[[], list[Patch]]] = {
     each.__name__: each
     for each in (
@@ -257,6 +262,7 @@ RULE_MUTANTS: dict[str, Callable[[], list[Patch]]] = {
         same_key_again,
         line_read_from_the_start,
         read_keys_win,
+        effects_forgotten,
     )
 }
 RULE_RELAPSES: dict[str, Callable[[], list[Patch]]] = {

@@ -66,6 +66,18 @@ class RunRecord(msgspec.Struct, frozen=True):
         return None if self.batch_id is None else ulid_time_ms(self.batch_id)
 
 
+class EventEffect(msgspec.Struct, frozen=True, gc=False):
+    """What an event did to a run that it did not start: it ended a `wait` of it, or it was its end (`cancel`).
+
+    `status` is that of the run now.
+    """
+
+    how: str
+    run_id: str
+    function_id: str
+    status: str
+
+
 class StepRecord(msgspec.Struct, frozen=True, gc=False):
     """A finished step. `memo` is what calls carry for it."""
 
@@ -256,6 +268,11 @@ class Reader(Protocol):
         """Runs that the event started, alone or with others, and those that were skipped, in the order of their ids.
 
         `after`, a run id, continues a page.
+        """
+
+    async def effects_of_event(self, internal_id: str, *, limit: int = 1000) -> list[EventEffect]:
+        """What the event did besides starting runs: cancellations first, then waits that it ended, in the order of
+        run ids. Several waits of one run are told once.
         """
 
     async def run(self, run_id: str) -> RunRecord | None:

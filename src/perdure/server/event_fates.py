@@ -1,9 +1,9 @@
-"""What became of an event: `GET /v1/events/{id}/why`, for each function that it met.
+"""What became of an event: `GET /v1/events/{id}/why`, for each function that it met, and for other runs.
 
 An event that a rule holds back has no run that could be asked about. What is told comes from the runs, and from what
 the rules remember under their keys: an open debounce or batch, the places of a rate limit, the ids that were taken.
 All of that is forgotten in time, and the functions are those of now; where nothing is left to tell by, the answer
-says so.
+says so. Runs that it did not start, but whose wait it ended or which it cancelled, are remembered by the event.
 """
 
 from __future__ import annotations
@@ -32,10 +32,16 @@ from perdure.shard.admitting import key_refs
 from perdure.shard.keys import BATCH, DEBOUNCE, RATE, TAKEN
 from perdure.shard.rows import KeyRef
 
+MAX_EFFECTS = 100
+"""Of more runs whose waits it ended, or which it cancelled, is not told."""
+
 UNKNOWN = (
     "no run, and nothing is remembered: a rule let it drop, or the function was not there or archived then, or met"
     " other events; or it was taken so long ago that this has been forgotten"
 )
+
+
+NOTHING = "it meets no function that is served now, has started no run, and no run waited for it or was cancelled by it"
 
 
 class Fate(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -58,6 +64,15 @@ class Fate(msgspec.Struct, kw_only=True, omit_defaults=True):
     waiting_events: int | None = None
 
 
+class Effect(msgspec.Struct, kw_only=True):
+    """What an event did to a run that it did not start: `how` is `wait` (it ended a wait of it) or `cancel`."""
+
+    how: str
+    run_id: str
+    function: str
+    text: str
+
+
 def event_fate_routes(server: Server) -> list[Route]:
     """The routes of this module."""
 
@@ -69,19 +84,37 @@ def event_fate_routes(server: Server) -> list[Route]:
         if event is None:
             raise RequestError(404, "Event not found")
         fates = await event_fates(server, event)
-        text = "; ".join(f"{fate.function}: {fate.text}" for fate in fates)
+        effects, more = await event_effects(server, event.internal_id)
+        told = [f"{fate.function}: {fate.text}" for fate in fates] + [effect.text for effect in effects]
+        told += [f"more runs than these {MAX_EFFECTS}"] if more else []
         return wrapped(
             server,
             {
                 "internal_id": event.internal_id,
                 "name": event.name,
                 "received_at": format_time(event.received_at),
-                "text": text or "it meets no function that is served now, and has started no run",
+                "text": "; ".join(told) or NOTHING,
                 "functions": fates,
+                "effects": effects,
+                "more_effects": more,
             },
         )
 
     return [Route("/v1/events/{event_id}/why", why, methods=["GET"])]
+
+
+async def event_effects(server: Server, internal_id: str) -> tuple[list[Effect], bool]:
+    """What an event did besides starting runs, at most `MAX_EFFECTS`, and whether there is more of it."""
+    found = await server.reader.effects_of_event(internal_id, limit=MAX_EFFECTS + 1)
+    effects = []
+    for effect in found[:MAX_EFFECTS]:
+        function = server.shard.state.functions.by_id.get(effect.function_id)
+        slug = function.slug if function is not None else effect.function_id
+        did = "cancelled run" if effect.how == "cancel" else "ended a wait of run"
+        now = "" if effect.how == "cancel" else f" ({effect.status.lower()})"
+        text = f"{did} {effect.run_id} of {slug}{now}"
+        effects.append(Effect(how=effect.how, run_id=effect.run_id, function=slug, text=text))
+    return effects, len(found) > MAX_EFFECTS
 
 
 async def event_fates(server: Server, event: EventRecord) -> list[Fate]:

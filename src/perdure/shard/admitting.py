@@ -167,6 +167,7 @@ def _start(
         if holder is not None and not holder.status.ended:
             reason = "Singleton: another run of the same key has taken its place."
             state.apply(plan_cancel(holder, state.now, reason))
+            state.note_effect(events[-1][1].internal_id, holder, "cancel")
     how = Beginning(
         how.correlation,
         decision.flow if decision.flow.matters else None,

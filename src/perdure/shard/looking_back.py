@@ -34,6 +34,7 @@ def look_back(state: State, command: LookBack) -> None:
         if holds(run, wait, ParsedEvent(event.body), state.now):
             settings = state.settings_for(run)
             state.apply(plan_match(run, wait, event.body, event.internal_id, state.now, settings))
+            state.note_effect(event.internal_id, run, "wait")
             return
 
 

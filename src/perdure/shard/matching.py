@@ -182,14 +182,17 @@ def _end_wait(state: State, run: Run, wait: Wait, parsed: ParsedEvent, internal_
     if wait.kind is WaitKind.INVOKE:
         memo, failed = _invoke_memo(parsed.body)
         state.apply(plan_match(run, wait, memo, internal_id, state.now, settings, failed))
+        state.note_effect(internal_id, run, "wait")
     elif wait.kind is WaitKind.EVENT and holds(run, wait, parsed, state.now):
         state.apply(plan_match(run, wait, parsed.body, internal_id, state.now, settings))
+        state.note_effect(internal_id, run, "wait")
     elif (
         wait.kind is WaitKind.CANCEL
         and _still_cancels(wait, state.now)
         and holds(run, wait, parsed, state.now)
     ):
         state.apply(plan_cancel(run, state.now, f"The event {wait.event} ({internal_id}) cancelled it."))
+        state.note_effect(internal_id, run, "cancel")
 
 
 def _armed_since(state: State, match: EventMatch, name: str, parsed: ParsedEvent) -> list[tuple[str, int]]:

@@ -90,10 +90,15 @@ class RunRow(NamedTuple):
 
 
 class RunEventRow(NamedTuple):
-    """A further trigger event of a batch: its run is found by it as by the first. Key: `event_id`, `run_id`."""
+    """What an event did to a run: `how` is `trigger`, `wait` (it ended a wait of the run) or `cancel`.
+
+    All fields are the key. The first trigger event stands with the run; `trigger` rows are for the further ones of
+    a batch.
+    """
 
     event_id: str
     run_id: str
+    how: str = "trigger"
 
 
 class StepRow(NamedTuple):

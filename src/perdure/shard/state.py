@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Iterable
+from typing import Literal
 
 from perdure.core import history
 from perdure.core.cancelling import cancel_waits
@@ -102,6 +103,10 @@ class State(Holdings):
             self.apply(plan_crash(run, self.now, message))
 
     # Runs
+
+    def note_effect(self, event_id: str, run: Run, how: Literal["wait", "cancel"]) -> None:
+        """Remember by the event (its internal id) that it ended a wait of the run, or cancelled it."""
+        self.batch.changes.run_events.append(RunEventRow(event_id, run.id, how))
 
     def create_run(self, function: Function, events: list[TriggerEvent], how: Beginning = ORDINARY) -> Run:
         """Create a run of `function` for its trigger events (receipt, event).

@@ -34,8 +34,12 @@ from perdure.terminal.why import EventWhy, Why
 NO_DATA = msgspec.Raw(b"{}")
 NO_TRIGGER = (
     "It has started no run: it meets no function's trigger; see 'perdure functions'. "
-    "Runs that wait for it, or that it cancels, have it all the same."
+    "No run waited for it, and none was cancelled by it."
 )
+STARTED = ("run", "skipped")
+"""Fates of events that have a run."""
+SHOWN_EFFECTS = 10
+"""Runs that an event resumed or cancelled, as far as they are shown; `perdure why` has more."""
 HELD = ("debounced", "collected")
 """Fates of events that may have a run yet."""
 STATUSES = ("queued", "running", "completed", "failed", "cancelled", "skipped")
@@ -77,7 +81,7 @@ def send(
     if sent.runs is None:
         lines.append(line(Piece("The runs that it started are told to those with a --signing-key.", "dim")))
     else:
-        held = _without_run(client, sent.id)
+        held = _besides_runs(client, sent.id)
         lines += held
         if sent.runs:
             lines += _hint(sent.runs[0])
@@ -86,20 +90,31 @@ def send(
     printing.show(lines)
 
 
-def _without_run(client: Client, event_id: str) -> list[Line]:
-    """What became of an event for the functions that it met and that have no run by it."""
+def _besides_runs(client: Client, event_id: str) -> list[Line]:
+    """What became of an event for the functions that it met and that have no run by it, and for other runs."""
     said = client.why_event(event_id)
-    fates = [] if said is None else client.read(said, EventWhy).functions
-    return [
+    if said is None:
+        return []
+    found = client.read(said, EventWhy)
+    lines = [
         line(
             "held   " if fate.fate in HELD else "no run ",
             Piece(clean(fate.function), "strong"),
             "  ",
             Piece(clean(fate.text), "dim"),
         )
-        for fate in fates
-        if not fate.run_ids
+        for fate in found.functions
+        if fate.fate not in STARTED
     ]
+    for effect in found.effects[:SHOWN_EFFECTS]:
+        label, text = (
+            ("cancel ", "cancelled") if effect.how == "cancel" else ("wait   ", "a wait of it has ended")
+        )
+        what = Piece(f"  {clean(effect.function)}: {text}", "dim")
+        lines.append(line(label, Piece(effect.run_id, "strong"), what))
+    if len(found.effects) > SHOWN_EFFECTS:
+        lines.append(line(Piece(f"More runs had it; see 'perdure why {event_id}'.", "dim")))
+    return lines
 
 
 @click.command()

@@ -88,6 +88,8 @@ class EventWhy(msgspec.Struct):
     name: str
     text: str
     functions: list[_Fate] = []
+    effects: list[_Effect] = []
+    more_effects: bool = False
 
 
 class _Fate(msgspec.Struct):
@@ -97,6 +99,13 @@ class _Fate(msgspec.Struct):
     run_ids: list[str] = []
 
 
+class _Effect(msgspec.Struct):
+    how: str
+    run_id: str
+    function: str
+    text: str
+
+
 @click.command()
 @click.argument("some_id", metavar="ID")
 @server_options
@@ -104,7 +113,7 @@ class _Fate(msgspec.Struct):
 def why(some_id: str, url: str, signing_key: str | None, as_json: bool) -> None:
     """Say why a run waits: for what, who has it, its place in line, and when something happens next.
 
-    With the ID of an event: what became of it for each function that it met.
+    With the ID of an event: what became of it for each function that it met, and for runs that waited for it.
     """
     client = make_client(url, signing_key)
     try:
@@ -180,6 +189,9 @@ def event_lines(found: EventWhy, width: int | None) -> list[Line]:
     lines = [line(Piece(found.internal_id, "strong"), "  ", clean(found.name))]
     for fate in found.functions:
         lines.append(line("  ", Piece(clean(fate.function), "strong"), "  ", clean(fate.text)))
-    if not found.functions:
+    lines += [line("  ", clean(effect.text)) for effect in found.effects]
+    if found.more_effects:
+        lines.append(line("  ", Piece(f"and so for more runs than these {len(found.effects)}", "dim")))
+    if not found.functions and not found.effects:
         lines.append(line("  ", clean(found.text)))
     return [fitted(pieces, width or UNCUT) for pieces in lines]

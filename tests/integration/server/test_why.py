@@ -287,7 +287,10 @@ class TestEvents:
         (event,) = server.send({"name": name})
         answer = http.get(f"/v1/events/{event}/why").json()["data"]
         assert answer["functions"] == []
-        assert answer["text"] == "it meets no function that is served now, and has started no run"
+        assert answer["text"] == (
+            "it meets no function that is served now, has started no run,"
+            " and no run waited for it or was cancelled by it"
+        )
         scripted([], triggers=[{"event": name}])
         fate = self.fate(http, event)
         assert fate["fate"] == "unknown"

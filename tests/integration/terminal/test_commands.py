@@ -62,6 +62,8 @@ class TestSend:
     def test_one_id_starts_one_run(self, terminal: Terminal, scripted: Make):
         made = scripted([Answer(200, 1)])
         first, second = (terminal.json("send", f"bare/{made.slug}", "--id", made.slug) for _ in range(2))
+        told = terminal("send", f"bare/{made.slug}", "--id", made.slug).out.splitlines()
+        assert told[1].startswith(f"no run {made.slug}  an event of the same id was taken before")
         assert (len(first["runs"]), len(second["runs"])) == (1, 0)
 
     def test_data_from_a_file_and_from_standard_input(

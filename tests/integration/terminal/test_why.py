@@ -60,6 +60,29 @@ def test_an_event(terminal: Terminal, scripted: Make):
     ]
 
 
+def test_an_event_that_ends_a_wait_or_a_run(terminal: Terminal, server: Server, scripted: Make):
+    paid, stop = f"paid-{time.time_ns()}", f"stop-{time.time_ns()}"
+    wait = op("WaitForEvent", "w", name=paid, opts={"event": paid, "timeout": "1h"})
+    fn = scripted([ops(wait), LONG], cancel=[{"event": stop}])
+    run = server.run_of(fn.trigger(), fn.slug)["run_id"]
+    until("the wait", lambda: "waiting for event" in terminal("why", run).out)
+    sent = terminal("send", paid).out.splitlines()
+    assert sent[1:] == [f"wait   {run}  {fn.slug}: a wait of it has ended"]
+    until("the sleep", lambda: "sleeping" in terminal("why", run).out)
+    event = sent[0].split()[1]
+    assert terminal("why", event).out.splitlines()[1:] == [
+        f"  ended a wait of run {run} of {fn.slug} (running)"
+    ]
+    cancelled = terminal("send", stop).out.splitlines()
+    assert cancelled[1:] == [f"cancel {run}  {fn.slug}: cancelled"]
+    found = terminal.json("why", cancelled[0].split()[1])
+    assert found["text"] == f"cancelled run {run} of {fn.slug}"
+    assert [(effect["how"], effect["run_id"]) for effect in found["effects"]] == [("cancel", run)]
+    again = terminal("send", stop).out
+    assert "No run waited for it, and none was cancelled by it." in again
+    assert "no run waited for it or was cancelled by it" in terminal("why", again.split()[1]).out
+
+
 def test_how_it_ended(terminal: Terminal, scripted: Make):
     run = scripted([Answer(200, 1)]).run()["run_id"]
     assert terminal("why", run).out.splitlines()[1].startswith("  completed at ")

@@ -12,6 +12,7 @@ import msgspec
 
 from perdure.core.flow.admission import Pause
 from perdure.shard.commands import PauseFunction
+from perdure.shard.rows import RunEventRow
 from tests.sim.memory_store import MemoryStore
 from tests.unit.shard.shards import APP, SETTINGS, World, an_event, config, sleep, step, virtually, wait
 
@@ -122,7 +123,6 @@ class TestConcurrency:
             order.append(call.body["event"]["data"]["n"])
             call.returns()
         assert order == list(range(20))
-
 
     @virtually
     async def test_runs_that_began_first_end_first(self) -> None:
@@ -270,6 +270,9 @@ class TestCancelOn:
         await w.settle()
         assert statuses(w) == {"RUNNING": 1, "CANCELLED": 1}
         assert len(w.events("inngest/function.cancelled")) == 1
+        (cancelled,) = (run.id for run in w.tables.runs.values() if run.status == "CANCELLED")
+        (stop,) = (event.internal_id for event in w.tables.events.values() if event.name == "stop")
+        assert w.tables.run_events == {RunEventRow(stop, cancelled, "cancel")}
 
     @virtually
     async def test_not_after_its_timeout(self) -> None:
@@ -354,6 +357,8 @@ class TestLookback:
         call.ops(wait("first", "paid"))
         call = await w.call()
         assert w.steps(call.run_id)["first"]["data"] == {"n": 1}
+        (paid,) = (event.internal_id for event in w.tables.events.values() if event.name == "paid")
+        assert w.tables.run_events == {RunEventRow(paid, call.run_id, "wait")}
         call.ops(wait("second", "paid"))
         await w.settle()
         assert not w.network.open

@@ -96,6 +96,11 @@ class TestRaces:
         w = await world(singleton={"mode": "cancel"})
         await race(w, 3)
         assert statuses(w) == {"RUNNING": 1, "CANCELLED": 2}
+        first, second, third = sorted(w.tables.runs.values())
+        assert {(row.event_id, row.run_id) for row in w.tables.run_events if row.how == "cancel"} == {
+            (second.event_id, first.id),
+            (third.event_id, second.id),
+        }
         await drain(w)
         assert [data_of(call)["n"] for call in w.network.calls][-1] == 2
         check_rest(w)

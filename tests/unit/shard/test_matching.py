@@ -12,7 +12,7 @@ from perdure.shard import loads, matching
 from perdure.shard import memory as memory_module
 from perdure.shard.keys import TAKEN
 from perdure.shard.matching import ParsedEvent, ask
-from perdure.shard.rows import KeyRef, WaitLookup
+from perdure.shard.rows import KeyRef, RunEventRow, WaitLookup
 from tests.sim.virtual_time import START_MS
 from tests.unit.shard.shards import (
     World,
@@ -192,6 +192,7 @@ class TestWaiting:
         await world.send(event)
         await world.settle()
         assert world.steps(run_id)["w"] == json.loads(event.body)
+        assert world.tables.run_events == {RunEventRow(event.internal_id, run_id, "wait")}
         assert not world.tables.waits
         assert [item.kind for item in world.items(run_id)] == ["discovery"]
 
@@ -210,6 +211,7 @@ class TestWaiting:
         await world.send(an_event("test/go"), an_event("test"))
         await world.settle()
         assert world.steps(run_id) == {}
+        assert not world.tables.run_events
 
     @virtually
     async def test_a_condition_is_tried_on_what_its_equality_found(self) -> None:
@@ -351,6 +353,7 @@ class TestInvoking:
         assert (await world.call()).body["steps"] == {"i": {"data": {"n": 1}}}
         (finished,) = world.events("inngest/function.finished")
         assert finished["data"]["correlation_id"] == run.correlation
+        assert [(row.run_id, row.how) for row in world.tables.run_events] == [(parent.id, "wait")]
 
     @virtually
     async def test_an_error(self) -> None:

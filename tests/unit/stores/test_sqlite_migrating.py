@@ -8,10 +8,10 @@ from pathlib import Path
 import apsw
 import pytest
 
-from perdure.shard.rows import ItemRef, KeyRow, WaitLookup, WaitRef
+from perdure.shard.rows import ItemRef, KeyRow, RunRow, WaitLookup, WaitRef
 from perdure.stores.sqlite import SqliteReader, SqliteStore
 from perdure.stores.sqlite.migrations import APPLICATION_ID, known_migrations
-from tests.contract.rows import event, ref
+from tests.contract.rows import event, ref, run
 
 KINDS = {"discovery": "c", "step": "c", "request": "r", "sleep": "t", "wait": "t"}
 """The queue in which an item of a kind goes on."""
@@ -102,6 +102,23 @@ async def test_runs_waits_functions_and_events_are_as_they_were(older: Path):
     assert [found.id for found in await reader.runs_of_event(event(1).internal_id)] == ["r-1"]
     await reader.close()
     await store.close()
+
+
+async def test_runs_of_batches_are_found_by_their_further_events(tmp_path: Path):
+    path = tmp_path / "perdure.db"
+    connection = older_database(path, 4)
+    insert(connection, "shards", 0, 4, "process 1")
+    columns = ",".join(RunRow._fields)
+    values = tuple(run("r-1", (1, 2)))
+    marks = ",".join("?" * len(values))
+    connection.execute(f"INSERT INTO runs (shard,{columns}) VALUES (0,{marks})", values)
+    insert(connection, "run_events", 0, event(2).internal_id, "r-1")
+    connection.close()
+    await SqliteStore.open(path).close()
+    reader = SqliteReader.open(path)
+    assert [found.id for found in await reader.runs_of_event(event(2).internal_id)] == ["r-1"]
+    assert await reader.effects_of_event(event(2).internal_id) == []
+    await reader.close()
 
 
 async def test_its_schema_is_that_of_a_new_database(older: Path, tmp_path: Path):

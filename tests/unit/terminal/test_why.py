@@ -69,3 +69,13 @@ def test_an_event():
     assert [plain(pieces) for pieces in event_lines(found, None)] == ["e  a/b", "  f  held"]
     none = msgspec.structs.replace(found, functions=[])
     assert [plain(pieces) for pieces in event_lines(none, None)] == ["e  a/b", "  t"]
+    done = msgspec.json.decode(
+        b'{"internal_id": "e", "name": "a/b", "text": "t", "more_effects": true, "effects":'
+        b' [{"how": "cancel", "run_id": "r", "function": "f", "text": "cancelled run r"}]}',
+        type=EventWhy,
+    )
+    assert [plain(pieces) for pieces in event_lines(done, None)] == [
+        "e  a/b",
+        "  cancelled run r",
+        "  and so for more runs than these 1",
+    ]

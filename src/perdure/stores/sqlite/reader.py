@@ -24,6 +24,7 @@ from perdure.reading.port import (
     MAX_COUNT,
     MAX_TRACED_ENTRIES,
     AppRecord,
+    EventEffect,
     EventRecord,
     FunctionRecord,
     HistoryRecord,
@@ -85,7 +86,11 @@ RUNS_OF_EVENT = f"SELECT {_RUN} FROM runs WHERE event_id=?1 AND id>?2 ORDER BY i
 # Of a batch the first event stands with the run, the others here.
 FURTHER_RUNS_OF_EVENT = (
     f"SELECT {_RUN_OF_EVENT} FROM run_events e JOIN runs r ON r.shard=e.shard AND r.id=e.run_id"
-    " WHERE e.shard=?4 AND e.event_id=?1 AND e.run_id>?2 ORDER BY e.run_id LIMIT ?3"
+    " WHERE e.shard=?4 AND e.event_id=?1 AND e.how='trigger' AND e.run_id>?2 ORDER BY e.run_id LIMIT ?3"
+)
+EFFECTS_OF_EVENT = (
+    "SELECT e.how,r.id,r.function_id,r.status FROM run_events e JOIN runs r ON r.shard=e.shard AND r.id=e.run_id"
+    " WHERE e.shard=?1 AND e.event_id=?2 AND e.how IN ('cancel','wait') ORDER BY e.how,e.run_id LIMIT ?3"
 )
 RUN = f"SELECT {_RUN} FROM runs WHERE {_HERE} AND id=?1"
 # A run that has not ended has something left to happen to it. What begins with `~` is no run but a rule of a function.
@@ -120,6 +125,7 @@ STATEMENTS = (
     EVENT,
     RUNS_OF_EVENT,
     FURTHER_RUNS_OF_EVENT,
+    EFFECTS_OF_EVENT,
     RUN,
     LIVE_RUNS,
     RECEIPTS,
@@ -197,6 +203,19 @@ class SqliteReader:
             for (shard,) in db.execute(SHARDS).fetchall():
                 found.update((row[0], row) for row in db.execute(FURTHER_RUNS_OF_EVENT, (*keys, shard)))
             return [run_listing.run_record(found[run_id]) for run_id in sorted(found)[:limit]]
+
+        return await self._ask(read)
+
+    async def effects_of_event(self, internal_id: str, *, limit: int = 1000) -> list[EventEffect]:
+        """What the event did besides starting runs."""
+
+        def read(db: apsw.Connection) -> list[EventEffect]:
+            found = [
+                EventEffect(*row)
+                for (shard,) in db.execute(SHARDS).fetchall()
+                for row in db.execute(EFFECTS_OF_EVENT, (shard, internal_id, limit))
+            ]
+            return sorted(found, key=lambda effect: (effect.how, effect.run_id))[:limit]
 
         return await self._ask(read)
 
