@@ -1,0 +1,42 @@
+"""What docs/sdk.md shows is code that runs."""
+
+from __future__ import annotations
+
+import re
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+import perdure
+
+PAGE = Path(__file__).parents[3] / "docs" / "sdk.md"
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def shown() -> types.ModuleType:
+    """All blocks of the page as one module."""
+    module = types.ModuleType("perdure_docs_sdk")
+    sys.modules[module.__name__] = module
+    code = "\n".join(BLOCK.findall(PAGE.read_text()))
+    exec(compile(code, str(PAGE), "exec"), vars(module))
+    return module
+
+
+def test_the_examples_declare_what_they_say(shown: types.ModuleType) -> None:
+    app: perdure.App = shown.app
+    slugs = set(app.functions)
+    assert slugs >= {"shop-fulfil", "shop-audit", "shop-every-morning", "shop-side-by-side", "shop-plain"}
+    assert "shop-with-plan-b-failure" in slugs
+    for function in app.functions.values():
+        assert function.config("http://localhost/api/inngest")["id"] == function.slug
+
+
+def test_every_option_and_name_of_the_page_exists() -> None:
+    text = PAGE.read_text()
+    named = set(re.findall(r"`(?:\w+=)?([A-Z]\w+)\(", text)) - {"App", "Litestar"}
+    assert named <= set(perdure.__all__), named - set(perdure.__all__)
+    for step in re.findall(r"`step\.(\w+)\(", text):
+        assert hasattr(perdure.Step, step) or step == "ai", step
