@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 SLACK = 12
 """Calls that came to their turn within the same batches may be more than stood in turn."""
-FAIR = 4
+FAIR = 5
 """Where each key has room of its own, so many calls of others may go before one of a key that waits."""
 
 
