@@ -18,6 +18,8 @@ from tests.integration.durability.checks import Complaints
 from tests.integration.durability.journal import Journal
 from tests.integration.durability.rules_ledger import Call, RulesLedger, Run
 
+SEEN_BACK_MS = 600
+"""So much earlier than the test sees it may a server be back."""
 LATE_MS = 250
 """So much later than the server sends them may calls reach the app, on a machine that has much to do."""
 
@@ -184,11 +186,26 @@ def _fires_each_second(runs: Sequence[Run], deaths: Sequence[Death]) -> Complain
                 death.killed_at - LATE_MS <= missed * 1_000 <= death.back_at + LATE_MS for death in deaths
             ):
                 yield f"no run for the schedule of {missed}, when the server was there"
+    for death in deaths:
+        yield from _made_up_once(times, death)
     for run, time in zip(runs, times, strict=True):
         late = run.created_at - time * 1_000
         down = sum(death.back_at - death.killed_at for death in deaths if death.back_at > time * 1_000)
         if not 0 <= late < down + 1_000 + LATE_MS:
             yield f"run {run.id} of the schedule of {time} came {late} ms later"
+
+
+def _made_up_once(times: Sequence[int], death: Death) -> Complaints:
+    """Of the times that a long downtime has passed by, the latest fired, and no other."""
+    if death.back_at - death.killed_at < 2 * (1_000 + SEEN_BACK_MS):
+        return
+    # The server was at work by the first of these at the earliest: it fires for the second before, or a later one.
+    earliest = death.back_at - SEEN_BACK_MS - 1_000
+    passed = [time for time in times if death.killed_at + LATE_MS < time * 1_000 <= earliest]
+    if passed:
+        yield f"runs for the schedule of {passed}, when the server was down and more was to come"
+    if not any(earliest < time * 1_000 <= death.back_at for time in times):
+        yield f"nothing was made up for when the server was back at {death.back_at}"
 
 
 def seconds_of(text: str) -> int:

@@ -21,11 +21,9 @@ from tests.integration.durability.processes import post
 
 SENDERS = 3
 SHARES = {
-    rules.BATCHED: 4,
-    rules.ASKS: 4,
-    rules.FLURRY: 3,
-    rules.RATED: 3,
-    **dict.fromkeys((rules.PACED, rules.BURST, rules.SKIPS, rules.LIMITED, rules.BOTH, rules.START_PACED), 2),
+    **dict.fromkeys((rules.PACED, rules.SKIPS, rules.LIMITED, rules.BOTH, rules.START_PACED), 2),
+    **dict.fromkeys((rules.FLURRY, rules.RATED, rules.HELD), 3),
+    **dict.fromkeys((rules.BATCHED, rules.BURST, rules.ASKS), 4),
 }
 """How many times as many events as the others a function gets: enough for its rule to bite."""
 KEYS = {rules.ONCE: 5, rules.FLURRY: 3, rules.BOTH: 6}
@@ -33,7 +31,8 @@ KEYS = {rules.ONCE: 5, rules.FLURRY: 3, rules.BOTH: 6}
 FLURRIES, FLURRY_EVERY_S = 0.5, 3.4
 """Such a part of the events comes together with others, every so many seconds."""
 LONG_MS = 60_000
-PAUSE_S = (0.3, 2.0)
+PAUSE_S = (0.7, 2.0)
+PAUSED_AHEAD_S = 0.3
 
 
 @dataclass(order=True)
@@ -148,9 +147,11 @@ class Stream:
         return status == 200
 
     def _pause_and_resume(self) -> None:
-        """Pause and resume a function until the stream is over; it is resumed in the end."""
-        while time.monotonic() < self._start + self._duration_s and not self._stopping.is_set():
-            self._stopping.wait(self._entropy.uniform(*PAUSE_S))
+        """Pause a function whenever its events come together, and resume it, until the stream is over."""
+        at_s = 0.0
+        while at_s < self._duration_s and not self._stopping.is_set():
+            self._stopping.wait(max(0.0, self._start + at_s - PAUSED_AHEAD_S - time.monotonic()))
+            at_s += FLURRY_EVERY_S
             self.operate(rules.HELD, "pause")
             since = time.time()
             self._stopping.wait(self._entropy.uniform(*PAUSE_S))

@@ -21,16 +21,19 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def die(running: Site, journal: Journal, scratch: Path, entropy: random.Random) -> list[Death]:
-    """Kill the server and start it again; sometimes it is killed another time while it starts."""
+def die(
+    running: Site, journal: Journal, scratch: Path, entropy: random.Random, down_s: float = 0
+) -> list[Death]:
+    """Kill the server and start it again, `down_s` later; sometimes it is killed another time while it starts."""
     deaths: list[Death] = []
-    again = entropy.random() < KILLED_AT_START
+    again = entropy.random() < KILLED_AT_START and not down_s
     while True:
         running.server.kill()
         killed_at = now_ms()
         cut = RulesLedger.of_the_dead(running.database, scratch).in_flight
         journal.read()
         line = len(journal.lines)
+        time.sleep(down_s)
         running.server.start(wait=not again)
         if again:
             time.sleep(entropy.random() * START_S)

@@ -28,8 +28,9 @@ pytestmark = pytest.mark.slow
 
 EVENTS_PER_RUN = 2
 """Many events start no run of their own, or one of a single call."""
-BETWEEN_KILLS_S = (0.3, 3.5)
-PER_KILL_S = 3.5
+BETWEEN_KILLS_S = (0.3, 2.7)
+LONG_DOWN_S = (2.5, 3.5)
+PER_KILL_S = 2.7
 """Events are sent for so long for each kill, so that all of them meet work."""
 END_S = 40.0
 QUEUE = 2_000
@@ -61,11 +62,14 @@ def test_rules_hold_over_kills(app: str, size: Size, entropy: random.Random, tmp
         stream = Stream(running.server.url, entropy, EVENTS_PER_RUN * size.runs, size.kills * PER_KILL_S)
         stream.start()
         deaths: list[Death] = []
-        for _ in range(size.kills):
+        # One of the times the server is gone for so long that several things are overdue when it comes back.
+        long = entropy.randrange(size.kills)
+        for number in range(size.kills):
             time.sleep(entropy.uniform(*BETWEEN_KILLS_S))
             wait_for_call(running, journal)
             time.sleep(entropy.random() * 0.05)
-            deaths += die(running, journal, tmp_path / "scratch", entropy)
+            down_s = entropy.uniform(*LONG_DOWN_S) if number == long else 0
+            deaths += die(running, journal, tmp_path / "scratch", entropy, down_s)
         until("the last event", lambda: stream.over, size.kills * PER_KILL_S + END_S, running.server.tail)
         # Its schedule goes on for ever; what it starts from here on ends at once.
         for function in rules.TICKS:

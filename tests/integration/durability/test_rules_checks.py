@@ -116,19 +116,25 @@ def test_rates_are_counted(times: tuple[int, ...], events: tuple[int, ...], comp
 @pytest.mark.parametrize(
     ("seconds", "complaint"),
     [
-        ((0, 1, 2), ""),
-        ((0, 1, 1, 2), "2 runs for the schedule"),
-        ((0, 2, 3), "no run for the schedule"),
-        ((3, 4, 6, 7), ""),
+        ((2, 3, 4, 8), ""),
+        ((2, 3, 3, 4, 8), "2 runs for the schedule"),
+        ((1, 3, 4, 8), "no run for the schedule"),
+        ((3, 4, 8, 9), ""),
+        ((3, 4, 9, 10), "nothing was made up for"),
+        ((3, 4, 6, 8, 9), "when the server was down"),
     ],
 )
 def test_schedules_are_counted(seconds: tuple[int, ...], complaint: str) -> None:
-    # The server was down from 4.2 s to 6.2 s.
-    death = Death(0, T + 4_200, T + 6_200, frozenset())
+    # The server was down from 4.2 s to 8.6 s.
+    death = Death(0, T + 4_200, T + 8_600, frozenset())
     at = "2027-01-15T08:00:%02dZ"
-    runs = [a_run(f"r{n}", rules.TICK, s * 1_000, scheduled_at=at % s) for n, s in enumerate(seconds)]
+    runs = [
+        a_run(f"{function} {n}", function, s * 1_000, scheduled_at=at % s)
+        for function in rules.TICKS
+        for n, s in enumerate(seconds)
+    ]
     found = list(rules_checks.schedule_is_kept(a_ledger(runs), [death]))
-    assert len(found) == bool(complaint)
+    assert len(found) == len(rules.TICKS) * bool(complaint), found
     assert complaint in "".join(found)
 
 
@@ -210,6 +216,7 @@ def test_other_fates_are_looked_at() -> None:
     assert "is COMPLETED" in "".join(rules_fates.each_event_has_its_run(odd, {}))
     held = a_ledger([a_run("x", rules.HELD, 50)])
     assert "began" in "".join(rules_fates.nothing_began_while_paused(held, [(T, T + 100)]))
+    assert not list(rules_fates.nothing_began_while_paused(held, [(T + 60, T + 100)]))
     skipped = a_ledger([a_run("x", rules.SKIPS), a_run("y", rules.SKIPS, 200, status="SKIPPED", holder="x")])
     assert "was skipped" in "".join(rules_fates.skipped_for_one_that_lived(skipped))
     assert list(rules_fates.nothing_is_left(a_ledger(items=2))) == ["2 items are left"]
