@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from perdure.sdk.events import Event, EventType, cron, event
-    from perdure.sdk.functions import FailureData, Function
+    from perdure.sdk.function import FailureData, Function
     from perdure.sdk.options import (
         Batch,
         Cancel,
@@ -47,7 +47,7 @@ _WHERE = {
         "StepTimeoutError", "UsageError",
     ),
     "events": ("Event", "EventType", "cron", "event"),
-    "functions": ("FailureData", "Function"),
+    "function": ("FailureData", "Function"),
     "options": (
         "Batch", "Cancel", "Checkpoint", "Concurrency", "Debounce", "RateLimit", "Singleton", "Throttle", "Timeouts",
     ),

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, overload
 
 from perdure.sdk import world
 from perdure.sdk.api import Api
 from perdure.sdk.checkpointing import CheckpointPoster
-from perdure.sdk.endpoint import SDK, Endpoint
+from perdure.sdk.declaring import BatchDecorator, Decorator, FailureHandler, default_id, takes
 from perdure.sdk.errors import UsageError
 from perdure.sdk.events import AnyOf, EventType, Trigger
-from perdure.sdk.functions import (
-    MAX_RETRIES,
-    BatchDecorator,
-    Decorator,
-    FailureData,
-    Function,
-    default_id,
-)
+from perdure.sdk.exchange import SDK
+from perdure.sdk.function import MAX_RETRIES, FailureData, Function
 from perdure.sdk.options import (
     Batch,
     Cancel,
@@ -100,7 +95,7 @@ class App:
         id: str | None = None,
         name: str | None = None,
         retries: int | None = None,
-        on_failure: Callable[..., Any] | None = None,
+        on_failure: FailureHandler | None = None,
         concurrency: Concurrencies | None = None,
         throttle: Throttle | None = None,
         rate_limit: RateLimit | None = None,
@@ -116,7 +111,7 @@ class App:
         id: str | None = None,
         name: str | None = None,
         retries: int | None = None,
-        on_failure: Callable[..., Any] | None = None,
+        on_failure: FailureHandler | None = None,
         concurrency: Concurrencies | None = None,
         throttle: Throttle | None = None,
         rate_limit: RateLimit | None = None,
@@ -136,7 +131,7 @@ class App:
         id: str | None = None,
         name: str | None = None,
         retries: int | None = None,
-        on_failure: Callable[..., Any] | None = None,
+        on_failure: FailureHandler | None = None,
         concurrency: Concurrencies | None = None,
         throttle: Throttle | None = None,
         rate_limit: RateLimit | None = None,
@@ -155,7 +150,7 @@ class App:
         id: str | None = None,
         name: str | None = None,
         retries: int | None = None,
-        on_failure: Callable[..., Any] | None = None,
+        on_failure: FailureHandler | None = None,
         concurrency: Concurrencies | None = None,
         throttle: Throttle | None = None,
         rate_limit: RateLimit | None = None,
@@ -195,7 +190,15 @@ class App:
         def make(handler: Callable[..., Any]) -> Function[Any, Any]:
             own_id = id or default_id(handler)
             function: Function[Any, Any] = Function(
-                self.name, own_id, handler, triggers, given, checkpoint, name=name, batched=batch is not None
+                self.name,
+                own_id,
+                handler,
+                triggers,
+                given,
+                checkpoint,
+                takes=takes(handler, f"{self.name}-{own_id}"),
+                name=name,
+                batched=batch is not None,
             )
             self._add(function)
             if on_failure is not None:
@@ -215,6 +218,7 @@ class App:
             [trigger],
             options,
             None,
+            takes=takes(handler, f"{of.slug}-failure"),
             name=f"{of.name} (failure)",
             is_failure_handler=True,
         )
@@ -255,18 +259,13 @@ class App:
             "app.send_sync blocks the event loop that is running here: write `await app.send(...)`."
         )
 
-    def endpoint(self, framework: str) -> Endpoint:
-        """What answers the server's requests, for an adapter of a web framework to call."""
-        return Endpoint(self, framework)
-
     def mount(self, web_app: Any, path: str = "/api/inngest", *, streaming: bool = False) -> None:
         """Serve the functions under a path of a FastAPI, Starlette or Litestar app, or of a Flask app.
 
         For other frameworks see `perdure.serve`. Servers look for apps at the default path.
         """
-        from perdure.sdk.serve import mount
-
-        mount(self, web_app, path, streaming)
+        # By name: what serves an app knows the app, not the other way round.
+        importlib.import_module("perdure.sdk.serve").mount(self, web_app, path, streaming)
 
 
 def _triggers(on: Any) -> list[Trigger[Any]]:

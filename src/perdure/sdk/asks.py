@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -17,10 +17,8 @@ from perdure.sdk import codec
 from perdure.sdk.durations import Duration, Moment, duration_text, milliseconds, moment_ms, moment_text
 from perdure.sdk.errors import UsageError
 from perdure.sdk.events import Event, EventType, read_event
+from perdure.sdk.function import Function
 from perdure.sdk.options import condition_of, event_name
-
-if TYPE_CHECKING:
-    from perdure.sdk.functions import Function
 
 
 class Ask(msgspec.Struct, frozen=True, gc=False):

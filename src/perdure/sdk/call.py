@@ -32,7 +32,7 @@ import contextvars
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Hashable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -40,14 +40,12 @@ from perdure.sdk import codec, ops, reply
 from perdure.sdk.asks import Ask
 from perdure.sdk.blocking import watch_of
 from perdure.sdk.errors import StepError, UsageError
+from perdure.sdk.function import Function
 from perdure.sdk.job import Job
 from perdure.sdk.memo import CANCELLED_NAME, read_memo, result
 from perdure.sdk.reply import Reply
 from perdure.sdk.step_ids import StepIds
 from perdure.sdk.strands import CURRENT, IN_STEP, PATIENCE_S, Strands, watch_births
-
-if TYPE_CHECKING:
-    from perdure.sdk.functions import Function
 
 log = logging.getLogger("perdure")
 

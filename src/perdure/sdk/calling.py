@@ -5,25 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from perdure.sdk import world
 from perdure.sdk.api import TRIES
+from perdure.sdk.app import App
 from perdure.sdk.call import Call
 from perdure.sdk.errors import SerializationError, UsageError
 from perdure.sdk.events import read_event
-from perdure.sdk.functions import Function
+from perdure.sdk.exchange import Request
+from perdure.sdk.function import Function
 from perdure.sdk.job import Job, read_job
 from perdure.sdk.reply import Reply, of_failure
 from perdure.sdk.running import Thread, start_function
 from perdure.sdk.steps import Step
 from perdure.sdk.sync_steps import SyncStep
-
-if TYPE_CHECKING:
-    from perdure.sdk.app import App
-    from perdure.sdk.endpoint import Request
 
 _NAME: msgspec.json.Decoder[_Name]
 

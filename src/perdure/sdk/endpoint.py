@@ -7,53 +7,24 @@ framework's request into a `Request`, and the `Response` into what the framework
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Mapping
-from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, urlsplit
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
-import perdure
 from perdure.protocol import signing
 from perdure.protocol.syncs import IN_BAND, OUT_OF_BAND, SYNC_KIND_HEADER
 from perdure.sdk import calling, introspection, world
+from perdure.sdk.app import App
 from perdure.sdk.errors import UsageError
+from perdure.sdk.exchange import REQUEST_VERSION, SDK, Request, Response
 from perdure.sdk.reply import Reply
-
-if TYPE_CHECKING:
-    from perdure.sdk.app import App
 
 log = logging.getLogger("perdure")
 
-LANGUAGE = "perdure-py"
-SDK = f"{LANGUAGE}:v{perdure.__version__}"
-REQUEST_VERSION = "2"
-"""Version of the execution protocol that this SDK speaks."""
-MAX_BODY = 64 * 1024 * 1024
-"""Longest request that adapters need to read, in bytes; a call with its steps has at most some MiB."""
 BEAT_S = 3.0
 """A streamed answer sends a space this often until it is there, in seconds."""
-
-
-class Request(msgspec.Struct, frozen=True, gc=False):
-    """A request as adapters give it: header names in lower case, `url` with host and query."""
-
-    method: str
-    url: str
-    headers: Mapping[str, str]
-    body: bytes
-
-    def query(self) -> dict[str, str]:
-        return dict(parse_qsl(urlsplit(self.url).query, keep_blank_values=True))
-
-
-class Response(msgspec.Struct, frozen=True, gc=False):
-    """An answer. With a `stream` its chunks are the body, and `body` is empty."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-    stream: AsyncIterator[bytes] | None = None
 
 
 class Endpoint:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 import perdure
 from perdure.errors import PerdureError
 from perdure.protocol.signing import hash_signing_key
-
-if TYPE_CHECKING:
-    from perdure.sdk.app import App
+from perdure.sdk.app import App
+from perdure.sdk.exchange import LANGUAGE
 
 SCHEMA_VERSION = "2024-05-24"
-LANGUAGE = "perdure-py"
 CAPABILITIES = {"in_band_sync": "v1", "trust_probe": "v1"}
 
 

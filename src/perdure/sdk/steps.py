@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
+from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 import msgspec
 
@@ -14,11 +14,9 @@ from perdure.sdk.call import NO_OPTS, Call
 from perdure.sdk.durations import Duration, Moment
 from perdure.sdk.errors import UsageError
 from perdure.sdk.events import Event, EventType, read_event
+from perdure.sdk.function import Function
 from perdure.sdk.running import check_code, run_step
-
-if TYPE_CHECKING:
-    from perdure.sdk.functions import Function
-    from perdure.sdk.sending import Sender
+from perdure.sdk.sending import Sender
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
+from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 from perdure.sdk import asks, codec
 from perdure.sdk.asks import Response, Signal
@@ -11,12 +11,10 @@ from perdure.sdk.call import NO_OPTS, Call
 from perdure.sdk.durations import Duration, Moment
 from perdure.sdk.errors import Suspended, UsageError
 from perdure.sdk.events import Event, EventType
+from perdure.sdk.function import Function
 from perdure.sdk.running import BRANCH, Thread, check_code
+from perdure.sdk.sending import Sender
 from perdure.sdk.steps import Run, send_code, signal_code, wrap_opts
-
-if TYPE_CHECKING:
-    from perdure.sdk.functions import Function
-    from perdure.sdk.sending import Sender
 
 P = ParamSpec("P")
 R = TypeVar("R")

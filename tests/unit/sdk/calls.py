@@ -9,7 +9,8 @@ from typing import Any
 
 import perdure
 from perdure.protocol.ids import hash_step_id
-from perdure.sdk.endpoint import Endpoint, Request, Response
+from perdure.sdk.endpoint import Endpoint
+from perdure.sdk.exchange import Request, Response
 
 h = hash_step_id
 

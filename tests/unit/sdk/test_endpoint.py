@@ -10,7 +10,8 @@ import pytest
 import perdure
 from perdure.protocol import signing
 from perdure.sdk import world
-from perdure.sdk.endpoint import Endpoint, Request, Response
+from perdure.sdk.endpoint import Endpoint
+from perdure.sdk.exchange import Request, Response
 from perdure.sdk.http import Answer
 from tests.unit.sdk.calls import body_of
 

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 import perdure
-from perdure.sdk.endpoint import Endpoint, Request
+from perdure.sdk.endpoint import Endpoint
+from perdure.sdk.exchange import Request
 
 GOLDEN = Path(__file__).parents[2] / "sdk" / "golden"
 Data = dict[str, Any]

@@ -6,12 +6,10 @@ other modules are for frameworks with ways of their own: `flask`, `django`, `lit
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from perdure.sdk.app import App
 from perdure.sdk.errors import UsageError
-
-if TYPE_CHECKING:
-    from perdure.sdk.app import App
 
 
 def mount(app: App, web_app: Any, path: str, streaming: bool) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from perdure.sdk.endpoint import MAX_BODY, Endpoint, Request, Response
-
-if TYPE_CHECKING:
-    from perdure.sdk.app import App
+from perdure.sdk.app import App
+from perdure.sdk.endpoint import Endpoint
+from perdure.sdk.exchange import MAX_BODY, Request, Response
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlencode
 
-from perdure.sdk.endpoint import Endpoint, Request
+from perdure.sdk.app import App
+from perdure.sdk.endpoint import Endpoint
+from perdure.sdk.exchange import Request
 from perdure.sdk.portal import portal
-
-if TYPE_CHECKING:
-    from perdure.sdk.app import App
 
 
 def perdure_lambda(app: App) -> Callable[[Mapping[str, Any], Any], dict[str, Any]]:

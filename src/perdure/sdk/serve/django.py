@@ -7,13 +7,11 @@ database connections.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from perdure.sdk.endpoint import Request
+from perdure.sdk.app import App
+from perdure.sdk.exchange import Request
 from perdure.sdk.serve.wsgi import WsgiApp
-
-if TYPE_CHECKING:
-    from perdure.sdk.app import App
 
 
 def perdure_view(app: App) -> Callable[[Any], Any]:

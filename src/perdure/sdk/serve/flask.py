@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from perdure.sdk.endpoint import Request
+from perdure.sdk.app import App
+from perdure.sdk.exchange import Request
 from perdure.sdk.serve.wsgi import WsgiApp
-
-if TYPE_CHECKING:
-    from perdure.sdk.app import App
 
 
 def mount(app: App, web_app: Any, path: str) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from perdure.sdk.app import App
 from perdure.sdk.serve.asgi import AsgiApp
-
-if TYPE_CHECKING:
-    from perdure.sdk.app import App
 
 
 def perdure_handler(app: App, path: str = "/api/inngest", *, streaming: bool = False) -> Any:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
-from perdure.sdk.endpoint import Endpoint, Request, Response
+from perdure.sdk.app import App
+from perdure.sdk.endpoint import Endpoint
+from perdure.sdk.exchange import Request, Response
 from perdure.sdk.portal import portal
-
-if TYPE_CHECKING:
-    from perdure.sdk.app import App
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
