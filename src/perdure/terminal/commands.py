@@ -27,7 +27,7 @@ from perdure.terminal.client import Client
 from perdure.terminal.failures import NotThere, TerminalError
 from perdure.terminal.records import COMPLETED, ENDED, TracedRun
 from perdure.terminal.rendering import apps_list, runs_table, sign
-from perdure.terminal.text import Line, Piece, clean, line
+from perdure.terminal.text import Line, Piece, clean, line, plain
 from perdure.terminal.trace import Tree
 from perdure.terminal.why import EventWhy, Why
 
@@ -142,15 +142,7 @@ def invoke(
     event_id = client.invoke(client.function(function).slug, data or NO_DATA, user)
     run_id = _run_of(client, event_id)
     if run_id is None:
-        # Held back by a limit of the function: its event is all that there is yet.
-        if wait:
-            raise TerminalError(
-                f"No run has begun for event {event_id} yet; look for it with 'perdure runs'."
-            )
-        if as_json:
-            printing.show_json({"event_id": event_id, "run_id": None})
-        else:
-            printing.show([line("sent   ", Piece(event_id, "strong")), line("It has started no run yet.")])
+        _show_no_run(client, event_id, wait, as_json)
         return
     if wait:
         _exit_by(_print_output(client, run_id, as_json))
@@ -158,6 +150,20 @@ def invoke(
         printing.show_json({"event_id": event_id, "run_id": run_id})
     else:
         printing.show([line("run    ", Piece(run_id, "strong")), *_hint(run_id)])
+
+
+def _show_no_run(client: Client, event_id: str, wait: bool, as_json: bool) -> None:
+    """A rule of the function holds the event back, or has dropped it: it is all that there is."""
+    if as_json and not wait:
+        printing.show_json({"event_id": event_id, "run_id": None})
+        return
+    told = _besides_runs(client, event_id)
+    if wait:
+        reason = "; ".join(plain(pieces[1:]) for pieces in told) or "look for it with 'perdure runs'"
+        raise TerminalError(f"No run has begun for event {event_id}: {reason}.")
+    printing.show(
+        [line("sent   ", Piece(event_id, "strong")), *(told or [line("It has started no run yet.")])]
+    )
 
 
 def _run_of(client: Client, event_id: str) -> str | None:

@@ -109,6 +109,13 @@ class TestInvoke:
         run = terminal.json("invoke", scripted([BOOM]).slug, "--wait", code=3)
         assert (run["status"], run["error"]["message"]) == ("FAILED", "declined")
 
+    def test_what_holds_or_drops_it_is_said(self, terminal: Terminal, scripted: Make):
+        held = scripted([], debounce={"period": "1h"})
+        assert terminal("invoke", held.slug).out.splitlines()[1].split()[:2] == ["held", held.slug]
+        dropped = scripted([Answer(200, 1)], rateLimit={"limit": 1, "period": "1h"})
+        assert terminal("invoke", dropped.slug, "--wait").code == 0
+        assert "dropped by a rate limit" in terminal.error("invoke", dropped.slug, "--wait")
+
     def test_a_name_or_a_slug_without_its_app(self, terminal: Terminal, server: Server, bare: BareApp):
         for app in ("first", "second"):
             own = function_config(bare, f"{app}-own-{app}", name=f"Own of {app}")
