@@ -153,13 +153,12 @@ class Call:
             raise asyncio.CancelledError
         if isinstance(strand, asyncio.Task) and not self.strands.knows(strand):
             self.strands.adopt(strand, None)
+        if self.run_at_once(step):
+            return
         key = step.key
         self._new[key.hash] = step
         if key.hash == self.job.target:
             self._target = step
-        if len(self.strands) == 1 and not self._running and self._may_run(step):
-            self._run_here(step)
-            return
         step.verdict = self.loop.create_future()
         self.strands.wait(strand)
         try:
@@ -195,6 +194,19 @@ class Call:
                 self._save(step, data)
                 return data
         raise asyncio.CancelledError
+
+    def run_at_once(self, step: Step) -> bool:
+        """Whether a step can be run without waiting for a decision, since there is but one strand, which is here.
+
+        So its thread may ask too: nothing goes on beside it.
+        """
+        if self.over or len(self.strands) != 1 or self._running or not self._may_run(step):
+            return False
+        if step.key.hash == self.job.target:
+            self._target = step
+        self._running += 1
+        step.started_ns = self.now_ns()
+        return True
 
     # The life of a call.
 

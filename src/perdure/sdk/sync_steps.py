@@ -57,7 +57,8 @@ class SyncStep(Run):
         thread = self._thread(step_id)
         step, saved = self._call.begin(step_id, opts, thread)
         if saved is None:
-            thread.ask(self._call.reach(step, thread))
+            if not self._call.run_at_once(step):
+                thread.ask(self._call.reach(step, thread))
             saved = thread.run_step(step, code, args, kwargs)
         return codec.returns(code)(saved)
 
