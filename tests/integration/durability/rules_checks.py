@@ -47,6 +47,7 @@ def no_limit_is_exceeded(
     newest: dict[str, int] = {}
     counts: Counter[str] = Counter()
     dead: set[Call] = set()
+    seen: set[Call] = set()
     ahead = list(deaths)
 
     def end(call: Call) -> None:
@@ -63,9 +64,13 @@ def no_limit_is_exceeded(
         if line["what"] != "call":
             continue
         call = (line["job"], line["generation"])
+        if call in seen:
+            yield f"call {call} came twice"
+        seen.add(call)
         if call in dead:
+            # It was sent before the kill, and read by the app only now.
             continue
-        if call[1] <= newest.get(call[0], 0):
+        if call[1] < newest.get(call[0], 0):
             yield f"call {call} came after generation {newest[call[0]]}"
         newest[call[0]] = call[1]
         live[call] = rules.counters(ledger.runs[line["run"]].function, line["who"])

@@ -69,8 +69,16 @@ def test_calls_that_a_kill_has_cut_off_count_until_then() -> None:
     both = a_journal(call("x"), call("x", 2), call("y"))
     (found,) = rules_checks.no_limit_is_exceeded(both, KEYED, [CUT])
     assert "2 calls" in found
-    (found,) = rules_checks.no_limit_is_exceeded(a_journal(call("x"), left("x"), call("x")), KEYED, [])
-    assert "came after generation 1" in found
+
+
+def test_generations_are_looked_at() -> None:
+    for deaths in ([], [CUT]):
+        again = a_journal(call("x"), left("x"), call("x"))
+        (found,) = rules_checks.no_limit_is_exceeded(again, KEYED, deaths)
+        assert "came twice" in found
+    back = a_journal(call("x", 2), left("x", 2), call("x"))
+    (found,) = rules_checks.no_limit_is_exceeded(back, KEYED, [])
+    assert "came after generation 2" in found
 
 
 @pytest.mark.parametrize("function", [rules.SKIPS, rules.REPLACES])
