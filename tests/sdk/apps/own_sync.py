@@ -112,7 +112,7 @@ class Scenarios:
         self.define("step-with-input", step_with_input)
         self.define("loop", loop)
         self.define("large-state", large_state)
-        self.define("four-steps", four_steps, retries=2)
+        self.define("four-steps", four_steps, retries=10)
         self.define("buffered", four_steps, checkpoint=perdure.Checkpoint(steps=3))
         self.define("max-runtime", four_steps, checkpoint=perdure.Checkpoint(max_runtime=1))
 
