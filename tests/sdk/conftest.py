@@ -37,7 +37,6 @@ KINDS = {
     "flask-async": Kind("python_flask.py", "/async/api/inngest"),
     "own": Kind("own_fastapi.py", "/api/inngest", checkpoints=True),
     "own-sync": Kind("own_fastapi.py", "/sync/api/inngest", checkpoints=True),
-    "own-flask": Kind("own_flask.py", "/api/inngest", checkpoints=True),
     "js": Kind("app_v4.mjs", "/api/inngest", checkpoints=True),
     "js-plain": Kind("app_v4.mjs", "/plain/api/inngest"),
     "js-stream": Kind("app_v4.mjs", "/stream/api/inngest", streams=True),
@@ -54,8 +53,11 @@ RULED = {
     "flow-js": Kind("app_flow.mjs", "/api/inngest", checkpoints=True, known="one"),
     "flow-js-cron": Kind("app_flow.mjs", "/cron/api/inngest", checkpoints=True, known="every-second"),
 }
-# Perdure's own SDK, streamed: for tests that ask for it.
-EXTRA = {"own-stream": Kind("own_fastapi.py", "/stream/api/inngest", checkpoints=True, streams=True)}
+# Perdure's own SDK in other forms: for tests that ask for them.
+EXTRA = {
+    "own-stream": Kind("own_fastapi.py", "/stream/api/inngest", checkpoints=True, streams=True),
+    "own-flask": Kind("own_flask.py", "/api/inngest", checkpoints=True),
+}
 ALL = {**KINDS, **RULED, **EXTRA}
 
 PYTHON = ("fastapi", "fastapi-sync", "fastapi-stream", "flask", "flask-async")
