@@ -43,6 +43,10 @@ class CallAnswer(msgspec.Struct, frozen=True, gc=False):
     url: str = ""
 
 
+START_THE_APP = "start the app, or correct its address"
+"""What to do where nothing listens; the message of such a failure ends with it."""
+
+
 class CallFailure(msgspec.Struct, frozen=True, gc=False):
     """The call brought no complete answer.
 

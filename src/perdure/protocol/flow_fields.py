@@ -77,6 +77,9 @@ def _limits(parent: Section, key: str, value: object) -> tuple[ConcurrencyLimit,
         if not 0 <= number <= MAX_NUMBER:
             parent.complain(key, f"it must be {whole_numbers(0, number)}; 0 is no limit", CONCURRENCY)
         return (ConcurrencyLimit(number),) if number > 0 else ()
+    if value is not None and not isinstance(value, dict | list):
+        parent.complain(key, "it must be a whole number, an object or an array of objects", CONCURRENCY)
+        return ()
     sections = parent.sections(key, CONCURRENCY)
     if len(sections) > MAX_CONCURRENCY:
         parent.report.add(

@@ -23,8 +23,8 @@ from perdure.protocol.flow_fields import (
     read_throttle,
     read_timeouts,
 )
-from perdure.protocol.functions import FunctionConfig, RateLimit
-from perdure.protocol.problems import CONFIG_INVALID, Problem, Report, Section, show
+from perdure.protocol.functions import MAX_RETRIES, FunctionConfig, RateLimit
+from perdure.protocol.problems import CONFIG_INVALID, Problem, Report, Section, show, whole_number
 from perdure.protocol.registration import RegistrationError
 
 FIELDS = (
@@ -115,6 +115,8 @@ def _changes(config: FunctionConfig, top: Section, named: Mapping[str, object]) 
         changes["singleton"] = read_singleton(top)
     if "retries" in named:
         changes["retries"] = read_retries(top, None)
+        if (whole_number(named["retries"]) or 0) > MAX_RETRIES:  # from code it is cut; a person is told
+            top.complain("retries", f"it must be a whole number from 0 to {MAX_RETRIES}")
     if "rateLimit" in named or "idempotency" in named:
         changes["idempotency"], changes["rate_limit"] = _rate_limit(config, top, named)
     return changes

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from perdure.protocol.calls import CallAnswer, CallFailure
+from perdure.protocol.calls import START_THE_APP, CallAnswer, CallFailure
 from perdure.protocol.payloads import unquoted, valid_utf8
 
 SYNC_KIND_HEADER = "x-inngest-sync-kind"
@@ -109,9 +109,10 @@ def _unanswered(failure: CallFailure, where: str) -> SyncOutcome:
     if failure.code == "output_too_large":
         message = f"{subject} answered with more than the server reads: {failure.message}"
         return SyncOutcome("output_too_large", message)
+    why = failure.message.removesuffix(f": {START_THE_APP}.")
     return SyncOutcome(
         "unreachable",
-        f"{subject} cannot be reached: {_sentence(failure.message)} Start the app, or correct its URL.",
+        f"{subject} cannot be reached: {_sentence(why)} Start the app, or correct its URL.",
     )
 
 
@@ -151,19 +152,21 @@ def _told(body: bytes) -> str:
     fields = _read(body)
     error = _text(fields.error)
     if error:
-        return "\n".join([error, *_problems(fields.data)])
+        return "\n".join([error, *_problems(fields.data, error)])
     if bytes(fields.modified) != b"false":
         return ""
     message = _text(fields.message)
     return "" if message == _REGISTERED else message
 
 
-def _problems(data: msgspec.Raw) -> list[str]:
+def _problems(data: msgspec.Raw, told: str) -> list[str]:
+    """A line for each problem of which `told` does not say it already."""
     try:
         problems = msgspec.json.decode(data, type=list[_Problem]) if bytes(data) else []
     except (msgspec.MsgspecError, RecursionError):
         return []
-    return [f"- {problem.function or 'a function'}: {problem.message}" for problem in problems]
+    lines = [f"- {problem.function or 'a function'}: {problem.message}" for problem in problems]
+    return [line for line in lines if line not in told]
 
 
 def _read(body: bytes) -> _Body:

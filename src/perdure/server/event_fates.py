@@ -18,13 +18,14 @@ from starlette.routing import Route
 from perdure.core.flow.admission import Keys, Origin, ask
 from perdure.core.flow.batch import BatchState
 from perdure.core.flow.debounce import GRACE_MS, DebounceState
-from perdure.core.flow.rate_limit import RateState
+from perdure.core.flow.rate_limit import RateState, take
 from perdure.core.functions import Function
 from perdure.core.model import RunStatus
 from perdure.errors import RequestError
 from perdure.protocol.durations import format_time
 from perdure.protocol.ids import is_ulid
 from perdure.protocol.lifecycle import INVOKED
+from perdure.protocol.skipping import skipped_because
 from perdure.reading.port import EventRecord, RunRecord
 from perdure.server.context import Server
 from perdure.server.rest import wrapped
@@ -48,7 +49,8 @@ class Fate(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What became of an event for one function.
 
     `fate` is `run`, `skipped`, `debounced`, `replaced`, `collected`, `rate_limited`, `duplicate`, `taken` or `unknown`.
-    `key` is the expression of the rule that it tells of, and `value` what that gave. Times are RFC 3339.
+    `key` is the expression of the rule that it tells of, and `value` what that gave. `free_at` is when
+    a rate limit that is full now has a place again. Times are RFC 3339.
     """
 
     function: str
@@ -58,6 +60,7 @@ class Fate(msgspec.Struct, kw_only=True, omit_defaults=True):
     key: str | None = None
     value: str | None = None
     due_at: str | None = None
+    free_at: str | None = None
     position: int | None = None
     collected: int | None = None
     most: int | None = None
@@ -140,7 +143,7 @@ async def event_fates(server: Server, event: EventRecord) -> list[Fate]:
     for id, function in met.items():
         if id not in by_function:
             taken = found.get((TAKEN, id, event_id))
-            fates.append(_held_back(function, by_our_clock, asked[id], found, taken))
+            fates.append(_held_back(function, by_our_clock, asked[id], found, taken, now))
     return sorted(fates, key=lambda fate: fate.function)
 
 
@@ -170,7 +173,7 @@ async def _of_runs(server: Server, function_id: str, runs: list[RunRecord]) -> F
     reason = ""
     for entry in await server.reader.newest_history(runs[0].id, "ended", limit=1):
         ended = msgspec.json.decode(entry.body, type=_Ended)
-        reason = f": {ended.reason}" + (f", run {ended.holder} holds its key" if ended.holder else "")
+        reason = f": {skipped_because(ended.reason, ended.holder)}"
     return Fate(function=slug, fate="skipped", text=f"run {ids[0]} was skipped{reason}", run_ids=ids)
 
 
@@ -180,6 +183,7 @@ def _held_back(
     keys: Keys,
     found: dict[tuple[str, str, str], bytes],
     taken: bytes | None,
+    now: int,
 ) -> Fate:
     """What became of it where it has no run."""
 
@@ -205,7 +209,7 @@ def _held_back(
         text = "it was taken and held back: it is part of what another event of its key started, or starts just now"
         return Fate(function=function.slug, fate="taken", text=text)
     if keys.rate_limit is not None and (row := read(RATE, keys.rate_limit.id)) is not None:
-        fate = _rate_limited(function, event, RateState.decode(row), keys.rate_limit.value)
+        fate = _rate_limited(function, event, RateState.decode(row), keys.rate_limit.value, now)
         if fate is not None:
             return fate
     return Fate(function=function.slug, fate="unknown", text=UNKNOWN)
@@ -255,7 +259,9 @@ def _debounced(function: Function, event: EventRecord, state: DebounceState, val
     )
 
 
-def _rate_limited(function: Function, event: EventRecord, state: RateState, value: str) -> Fate | None:
+def _rate_limited(
+    function: Function, event: EventRecord, state: RateState, value: str, now: int
+) -> Fate | None:
     """Whether all places of the rate limit were taken when the event came, as far as it is still known."""
     rule = function.config.rate_limit
     if rule is None:
@@ -265,9 +271,21 @@ def _rate_limited(function: Function, event: EventRecord, state: RateState, valu
     taken = sum(count for at, count in places if came - rule.period_ms < at <= came)
     if taken < rule.limit:
         return None
-    text = f"dropped by a rate limit{_keyed(rule.key, value)}: all places of its period were taken (limit {rule.limit})"
+    key = _keyed(rule.key, value)
+    if function.config.idempotency is not None:
+        text = f"dropped by idempotency{key}: an event of that key started a run in the 24 hours before"
+    else:
+        text = f"dropped by a rate limit{key}: all places of its period were taken (limit {rule.limit})"
+    later = take(rule, state, now)
+    free_at = None if later.allowed else format_time(later.free_at)
     return Fate(
-        function=function.slug, fate="rate_limited", text=text, key=rule.key, value=value, most=rule.limit
+        function=function.slug,
+        fate="rate_limited",
+        text=text if free_at is None else f"{text}; the next that can start one is from {free_at} on",
+        key=rule.key,
+        value=value,
+        free_at=free_at,
+        most=rule.limit,
     )
 
 

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from perdure.core.model import RunStatus
 from perdure.errors import RequestError, StoreUnavailable
 from perdure.protocol.durations import format_time
 from perdure.protocol.ids import is_ulid
@@ -101,6 +102,9 @@ async def explained(server: Server, run_id: str, near_misses: int, follow: bool 
                 await find_near_misses(server.reader, cause, why.trigger, server.shard.now(), near_misses)
         elif isinstance(cause, AwaitsRun):
             await _invoked(server, run_id, cause, follow)
+            inner = None if cause.why is None else cause.why.next_at
+            if inner is not None and (why.next_at is None or inner < why.next_at):
+                why.next_at = inner
     return tell(why)
 
 
@@ -113,6 +117,9 @@ async def _how_it_ended(server: Server, why: Why) -> None:
     for entry in await server.reader.newest_history(why.run_id, "ended", limit=1):
         ended = msgspec.json.decode(entry.body, type=_Ended)
         why.reason, why.holder = ended.reason or None, ended.holder or None
+    run = await server.reader.run(why.run_id) if why.status == RunStatus.FAILED else None
+    if run is not None and run.output:
+        why.error = _error_text(msgspec.Raw(run.output))
 
 
 async def _count(server: Server, queued: Queued) -> None:

@@ -184,7 +184,8 @@ class Syncing:
             return
         self._told[url] = text
         if outcome.error:
-            log.warning("app at %s: %s", url, outcome.message)
+            named = outcome.message.startswith(url)
+            log.warning("%s", outcome.message if named else f"app at {url}: {outcome.message}")
         else:
             log.info("app at %s is synced", url)
 
@@ -195,7 +196,8 @@ class Syncing:
             found = await asyncio.gather(*[self._look_at(port) for port in self._free_ports()])
             for url in found:
                 if url:
-                    log.info("found an app at %s", url)
+                    if url not in self._told:
+                        log.info("found an app at %s", url)
                     await self._sync_safely(url)
             interval = FIRST_LOOK_S if any(found) else min(interval * 1.5, LAST_LOOK_S)
             await asyncio.sleep(interval)

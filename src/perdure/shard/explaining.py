@@ -206,20 +206,23 @@ class _Look:
         throttle = () if needs.throttle is None else (needs.throttle,)
         return [self._limit(run, need, places) for need in (*throttle, *needs.steps, *needs.runs)]
 
-    def _line_places(self, run: Run, item: Item, line: Queue | None) -> dict[str, int]:
-        """Where the line stands among those that take turns, by counter. All tickets of a line tell the same."""
+    def _line_places(self, run: Run, item: Item, line: Queue | None) -> dict[str, tuple[int, int]]:
+        """Where the line stands among how many that take turns, by counter. All tickets of a line tell the same."""
         state = self._state
         ticket = state.lines.ticket(run.id, item.n)
         if ticket is None and isinstance(line, Line):
             for ref in line.fed.values():
                 ticket = ticket or state.lines.ticket(ref.run_id, ref.n)
         told = None if ticket is None else state.lines.turns.explain(ticket, state.now, 0)
-        return {} if told is None else {each.need.counter: each.place for each in told.obstacles}
+        return (
+            {} if told is None else {each.need.counter: (each.place, each.lines) for each in told.obstacles}
+        )
 
-    def _limit(self, run: Run, need: Need, places: dict[str, int]) -> Limit:
+    def _limit(self, run: Run, need: Need, places: dict[str, tuple[int, int]]) -> Limit:
         state = self._state
         room, now = state.lines.turns.room, state.now
-        found = Limit(kind="throttle", value=need.value, line_place=places.get(need.counter, 0))
+        place, lines = places.get(need.counter, (0, 0))
+        found = Limit(kind="throttle", value=need.value, line_place=place, lines=lines)
         found.open = room.has(need.counter, need.limit, now)
         limit = room.limit(need.limit)
         if isinstance(limit, Throttle):

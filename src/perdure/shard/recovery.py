@@ -71,7 +71,8 @@ async def recover(
                 elif item.kind in CALLING:
                     state.lines.hold(run, item)
     if again:
-        log.info("%d calls were cut off; they are made again", again)
+        calls = "1 call was cut off; it is" if again == 1 else f"{again} calls were cut off; they are"
+        log.info("%s made again", calls)
     for queue in state.queues.all.values():
         if not isinstance(queue, Line):
             state.queues.look(queue, state.now)

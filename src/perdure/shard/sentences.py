@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from perdure.protocol.durations import format_time
+from perdure.protocol.skipping import skipped_because
 from perdure.shard.why import (
     AnyCause,
     Asleep,
@@ -43,8 +44,8 @@ def tell(why: Why) -> Why:
 def _whole(why: Why) -> str:
     if why.ended_at is not None:
         text = f"{why.status.lower()} at {format_time(why.ended_at)}"
-        text += f": {_short(why.reason)}" if why.reason else ""
-        return text + (f" (run {why.holder} holds its key)" if why.holder else "")
+        reason = why.error or why.reason
+        return f"{text}: {_short(skipped_because(reason, why.holder or ''))}" if reason else text
     if not why.causes:
         return "nothing is known that it waits for"
     others = len(why.causes) - 1 + why.more
@@ -56,10 +57,11 @@ def sentence(cause: AnyCause) -> str:
     match cause:
         case Called():
             what = f" for step {cause.step}" if cause.step else ""
-            return f"app {cause.app} is being called{what} since {format_time(cause.since)}{_attempt(cause)}"
+            since = format_time(cause.since)
+            return f"a call to app {cause.app}{what} has been under way since {since}{_attempt(cause)}"
         case Requested():
             return (
-                f"a {cause.method} request to {cause.host or 'a host'} for step {cause.step} is under way since"
+                f"a {cause.method} request to {cause.host or 'a host'} for step {cause.step} has been under way since"
                 f" {format_time(cause.since)}{_attempt(cause)}"
             )
         case AtGate():
@@ -120,15 +122,23 @@ def _at_gate(cause: AtGate) -> str:
 def _in_line(cause: InLine) -> str:
     closed = [limit for limit in cause.limits if not limit.open]
     place = _place(cause.queued)
+    lines = max((limit.lines for limit in closed if limit.line_place), default=0)
+    if place and lines > 1:
+        place += f" of its line, one of {lines} that take turns"
     if not closed:
         return f"due now: every limit has room{place}"
-    return "waiting for " + " and ".join(_limit(limit) for limit in closed) + place
+    first = cause.queued.ahead == 0 and lines <= 1
+    return "waiting for " + " and ".join(_limit(limit, first) for limit in closed) + place
 
 
-def _limit(limit: Limit) -> str:
+def _limit(limit: Limit, first: bool) -> str:
+    """A limit that has no room. `first` says that the call is the next that it lets through."""
     key = f" key {limit.value or '(empty)'}" if limit.key is not None else ""
     if limit.kind == "throttle":
-        return f"throttle{key} until {format_time(limit.free_at or 0)}"
+        free_at = format_time(limit.free_at or 0)
+        return (
+            f"throttle{key} until {free_at}" if first else f"throttle{key} (its next start is at {free_at})"
+        )
     name = "concurrency" if limit.kind == "concurrency" else "run concurrency"
     return f"{name}{key}" if key else f"the {name} limit of {limit.limit}"
 
@@ -149,7 +159,8 @@ def _place(queued: Queued) -> str:
 def _attempt(cause: Called | Requested) -> str:
     tries = f", attempt {cause.attempt} of {cause.attempts}" if cause.attempt > 1 else ""
     if isinstance(cause, Called) and cause.recoveries:
-        tries += f", {cause.recoveries} restarts of the server in the middle of it"
+        times = "a restart" if cause.recoveries == 1 else f"{cause.recoveries} restarts"
+        tries += f", {times} of the server in the middle of it"
     return tries
 
 

@@ -26,7 +26,8 @@ class Limit(msgspec.Struct, kw_only=True):
     `kind` is `concurrency` (calls), `run_concurrency` (runs) or `throttle`. `key` is its expression, None if it has
     none, `value` what that gave for this run. `taken` of `limit` places are held, by `holders` (the longest, at most
     ten). `free_at` is when a throttle lets the next start through. `line_place` is that of its line among the lines
-    that take turns at this limit, 0 if it does not stand among them.
+    that take turns at this limit, 0 if it does not stand among them; `lines` is how many there are, those of other
+    functions that share the limit too.
     """
 
     kind: str
@@ -39,6 +40,7 @@ class Limit(msgspec.Struct, kw_only=True):
     open: bool = True
     free_at: int | None = None
     line_place: int = 0
+    lines: int = 0
     holders: list[Doing] = []
 
 
@@ -231,7 +233,8 @@ class Why(msgspec.Struct, kw_only=True):
 
     `causes` begin with what is nearest to its next step; `more` were left out. `next_at` is the next moment at which
     something happens by itself, None if that hangs on others. `notes` are further things to know. `trigger` is the
-    body of the run's first event, for whoever goes on looking.
+    body of the run's first event, for whoever goes on looking. `reason` says why it has ended so, `error` is that of a
+    run that failed, with its name, and `holder` the run because of which it was skipped.
     """
 
     run_id: str
@@ -242,6 +245,7 @@ class Why(msgspec.Struct, kw_only=True):
     started_at: int | None = None
     ended_at: int | None = None
     reason: str | None = None
+    error: str | None = None
     holder: str | None = None
     next_at: int | None = None
     causes: list[AnyCause] = []

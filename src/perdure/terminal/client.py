@@ -145,7 +145,16 @@ class Client:
                 f"{run_id[:60]!r} is not the id of a run: those have 26 letters and digits; see 'perdure runs'."
             )
         run_id = run_id.upper()
-        return self._rest(f"/v1/runs/{run_id}", _RunState, f"There is no run {run_id}; see 'perdure runs'.")
+        try:
+            return self._rest(
+                f"/v1/runs/{run_id}", _RunState, f"There is no run {run_id}; see 'perdure runs'."
+            )
+        except NotThere:
+            if self.why_event(run_id) is None:
+                raise
+            raise NotThere(
+                f"{run_id} is the id of an event, not of a run; 'perdure why {run_id}' says what became of it."
+            ) from None
 
     def why(self, run_id: str, near_misses: int = 20) -> tuple[msgspec.Raw, int]:
         """Why a run waits, as the server says it, and the server's time. Raises `NotThere` for an unknown one."""

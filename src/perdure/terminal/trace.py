@@ -19,6 +19,7 @@ from datetime import tzinfo
 import msgspec
 
 from perdure.protocol.durations import parse_time
+from perdure.protocol.skipping import skipped_because
 from perdure.terminal.records import ENDED, ErrorText, Span, StepInfo, TracedRun
 from perdure.terminal.rendering import UNCUT, sign, status_word, took
 from perdure.terminal.text import (
@@ -44,11 +45,6 @@ _ERROR_LINES = 3
 
 _NAMES = {"Finalization": "end of the function", "Execution": "call of the function"}
 """Spans that are no steps, in words."""
-_REASONS = {
-    "Singleton": "another run was under way in its place",
-    "FunctionPaused": "the function was paused",
-}
-"""Why a run was skipped, in words."""
 _HIDDEN = "executor.nonstep"
 """The attempts of the end once more."""
 
@@ -104,7 +100,7 @@ class Tree:
 
     def _reason(self, reason: str) -> str:
         holder = self.run.trace.skipped_for if self.run.trace else None
-        return f"{_REASONS.get(reason, reason)}{f': {holder}' if holder else ''}"
+        return skipped_because(reason, holder or "")
 
     def tree(self) -> list[Line]:
         """The steps, and what else happened between them."""

@@ -13,6 +13,8 @@ import ipaddress
 import socket
 from typing import Any
 
+from perdure.protocol.calls import START_THE_APP
+
 KEPT_S = 5.0
 """How long an answer of the resolver is used, in seconds."""
 
@@ -103,7 +105,7 @@ def describe_connect_error(error: Exception, who: str) -> str:
         return f"The name of {who} could not be resolved ({error.strerror})."
     # Several addresses that failed in different ways come as one error without a number; refused says most.
     if number == errno.ECONNREFUSED or (number is None and f"Errno {errno.ECONNREFUSED}]" in str(error)):
-        return f"Nothing listens at {who} (connection refused): start the app, or correct its address."
+        return f"Nothing listens at {who} (connection refused): {START_THE_APP}."
     if number in (errno.EMFILE, errno.ENFILE):
         return f"No connection to {who}: this server has too many files open (see ulimit -n)."
     return f"No connection to {who} ({getattr(error, 'strerror', None) or error or type(error).__name__})."

@@ -153,6 +153,7 @@ class TestRuns:
         inner = cause["why"]["text"]
         assert found["text"] == f"waiting for run {cause['run_id']} of {child.slug}: {inner}"
         assert "trigger" not in cause["why"]
+        assert found["next_at"] == cause["why"]["next_at"], "sooner than the timeout of the invoke"
         server.cancel(cause["run_id"])
 
     def test_a_call_under_way(self, http: httpx.Client, server: Server, scripted: Make) -> None:
@@ -184,13 +185,19 @@ class TestRuns:
         assert found["causes"] == []
         assert (found["reason"] or "").endswith("no" if "failed" in text else "")
 
+    def test_how_it_failed(self, http: httpx.Client, scripted: Make) -> None:
+        error = {"name": "KeyError", "message": "'tenant'"}
+        found = why(http, scripted([Answer(400, error, {"x-inngest-no-retry": "true"})]).run()["run_id"])
+        assert found["error"] == "KeyError: 'tenant'"
+        assert found["text"] == f"failed at {found['ended_at']}: KeyError: 'tenant'"
+
     def test_skipped_by_a_singleton(self, http: httpx.Client, server: Server, scripted: Make) -> None:
         fn = scripted([ops(op("Sleep", "nap", name="1h"))], singleton={"mode": "skip"})
         first = started(server, fn)
         second = started(server, fn)
         found = why(http, second)
         assert found["text"].startswith("skipped at ")
-        assert found["text"].endswith(f": Singleton (run {first} holds its key)")
+        assert found["text"].endswith(f": another run was under way in its place: {first}")
         server.cancel(first)
 
     def test_errors(self, http: httpx.Client) -> None:
@@ -260,8 +267,20 @@ class TestEvents:
         dropped = self.fate(http, fn.trigger(u="ann"))
         assert (dropped["fate"], dropped["value"]) == ("rate_limited", "ann")
         assert dropped["text"] == (
-            "dropped by a rate limit with key ann: all places of its period were taken (limit 1)"
+            "dropped by a rate limit with key ann: all places of its period were taken (limit 1);"
+            f" the next that can start one is from {dropped['free_at']} on"
         )
+
+    def test_idempotent(self, http: httpx.Client, scripted: Make) -> None:
+        fn = scripted([Answer(200, "x")], idempotency="event.data.u")
+        ended = fn.run(u="ann")
+        dropped = self.fate(http, fn.trigger(u="ann"))
+        assert dropped["text"] == (
+            "dropped by idempotency with key ann: an event of that key started a run in the 24 hours before;"
+            f" the next that can start one is from {dropped['free_at']} on"
+        )
+        later = datetime.fromisoformat(dropped["free_at"]) - datetime.fromisoformat(ended["run_started_at"])
+        assert abs(later.total_seconds() - 86_400) < 10
 
     def test_a_duplicate(self, http: httpx.Client, server: Server, scripted: Make) -> None:
         fn = scripted([Answer(200, "x")])
@@ -278,7 +297,7 @@ class TestEvents:
         event = fn.trigger()
         skipped = server.run_of(event, fn.slug)["run_id"]
         assert self.fate(http, event)["text"] == (
-            f"run {skipped} was skipped: Singleton, run {first} holds its key"
+            f"run {skipped} was skipped: another run was under way in its place: {first}"
         )
         server.cancel(first)
 

@@ -325,6 +325,14 @@ def test_an_unknown_run(terminal: Terminal, command: tuple[str, ...]):
     assert "'nope' is not the id of a run" in terminal.error(*command, "nope")
 
 
+@pytest.mark.parametrize("command", ["run", "rerun"])
+def test_the_id_of_an_event_is_told_from_that_of_a_run(terminal: Terminal, command: str):
+    event = terminal.json("send", "nobody/listens")["id"]
+    assert terminal.error(command, event.lower()) == (
+        f"perdure: {event} is the id of an event, not of a run; 'perdure why {event}' says what became of it.\n"
+    )
+
+
 EVERY = [
     ("send", "x"), ("invoke", "x"), ("runs",), ("run", UNKNOWN), ("run", UNKNOWN, "-w"), ("cancel", UNKNOWN),
     ("rerun", UNKNOWN), ("functions",),

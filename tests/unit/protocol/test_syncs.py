@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from perdure.protocol.calls import CallAnswer, CallFailure
+from perdure.protocol.problems import Problem
+from perdure.protocol.registration import RegistrationError
 from perdure.protocol.syncs import SyncOutcome, interpret_sync_answer
+from perdure.transports.http_connect import describe_connect_error
 
 URL = "http://localhost:3000/api/inngest"
 SDK = {"x-inngest-sdk": "inngest-js:v4.24.0", "x-inngest-framework": "express"}
@@ -83,6 +88,26 @@ def test_something_that_is_no_app():
     got = outcome(200, b"<html>", {})
     assert got.error == "not_sdk"
     assert "serve handler" in got.message
+
+
+def test_each_problem_of_a_refusal_is_told_once():
+    """A server that lists them in its text, as this one does, and one that does not."""
+    problems = tuple(Problem(slug, "x", "1", "no such limit", "config_invalid") for slug in ("f", "g"))
+    invalid = RegistrationError("At least one function is invalid", None, problems)
+    data = msgspec.to_builtins(problems)
+    lines = "\n- f: no such limit\n- g: no such limit"
+    assert outcome(200, {"error": str(invalid), "data": data}).refused == f"{invalid}"
+    assert str(invalid) == f"At least one function is invalid:{lines}"
+    assert outcome(200, {"error": "It is invalid", "data": data}).refused == f"It is invalid{lines}"
+
+
+def test_what_to_do_is_said_once():
+    why = describe_connect_error(ConnectionRefusedError(errno.ECONNREFUSED, "refused"), "localhost:8077")
+    got = interpret_sync_answer(CallFailure("http_unreachable", why), URL)
+    assert got.message == (
+        f"{URL} cannot be reached: Nothing listens at localhost:8077 (connection refused)."
+        " Start the app, or correct its URL."
+    )
 
 
 @pytest.mark.parametrize("code", ["http_unreachable", "timeout", "too_many_redirects"])

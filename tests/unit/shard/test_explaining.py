@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
 import msgspec
@@ -82,7 +83,7 @@ class TestCalls:
         start = format_time(w.clock.now())
         await w.send(an_event("go"))
         found = await why(w)
-        assert found.text == f"app {APP} is being called since {start}"
+        assert found.text == f"a call to app {APP} has been under way since {start}"
         assert (found.status, found.function, found.next_at) == ("RUNNING", f"{APP}-f", None)
         (cause,) = found.causes
         assert isinstance(cause, Called)
@@ -99,7 +100,10 @@ class TestCalls:
         charge.throws()
         await w.sleep(1.1)
         start = format_time(w.clock.now() - 100)
-        assert await text(w) == f"app {APP} is being called for step charge since {start}, attempt 2 of 3"
+        assert (
+            await text(w)
+            == f"a call to app {APP} for step charge has been under way since {start}, attempt 2 of 3"
+        )
 
     @virtually
     async def test_put_off_by_a_backoff(self) -> None:
@@ -127,7 +131,7 @@ class TestCalls:
         await w.call()
         await w.restart()
         found = await why(w)
-        assert found.text.endswith(", 1 restarts of the server in the middle of it")
+        assert found.text.endswith(", a restart of the server in the middle of it")
 
     @virtually
     async def test_a_paused_function(self) -> None:
@@ -209,7 +213,7 @@ class TestLines:
         assert holder.run_id in {call.run_id for call in w.network.open}
         assert (holder.since, holder.doing) == (
             start,
-            f"app {APP} is being called since {format_time(start)}",
+            f"a call to app {APP} has been under way since {format_time(start)}",
         )
 
     @virtually
@@ -253,8 +257,24 @@ class TestLines:
         await w.send(*[an_event("go", {"u": "a"}) for _ in range(3)])
         await w.settle()
         found = await why(w, waiting(w)[1])
-        assert found.text == f"waiting for throttle key a until {format_time(start + 5_000)}, place 2"
+        soon = format_time(start + 5_000)
+        assert found.text == f"waiting for throttle key a (its next start is at {soon}), place 2"
         assert found.next_at == start + 5_000
+        assert await text(w, waiting(w)[0]) == f"waiting for throttle key a until {soon}, place 1"
+
+    @virtually
+    async def test_lines_that_take_turns(self) -> None:
+        limit = {"limit": 1, "key": "'openai'", "scope": "account"}
+        w = await World().start(*[config(f"f{n}", f"go{n}", concurrency=[limit]) for n in range(4)])
+        for n in range(4):
+            await w.send(an_event(f"go{n}"), an_event(f"go{n}"))
+        await w.settle()
+        texts = [await text(w, run_id) for run_id in waiting(w)]
+        shared = "of its line, one of 4 that take turns"
+        assert Counter(texts) == {
+            f"waiting for concurrency key openai, place 1 {shared}": 4,
+            f"waiting for concurrency key openai, place 2 {shared}": 3,
+        }
 
     @virtually
     async def test_two_limits_and_only_one_is_full(self) -> None:
@@ -376,7 +396,7 @@ class TestWaits:
         (cause,) = found.causes
         assert isinstance(cause, Requested)
         assert found.text == (
-            f"a POST request to hook.test for step ask is under way since {format_time(start)}"
+            f"a POST request to hook.test for step ask has been under way since {format_time(start)}"
         )
         assert b"secret" not in msgspec.json.encode(found)
 

@@ -220,7 +220,12 @@ class Turns:
             free_at=room.opens_at(gate.counter, gate.limit, now) or 0,
             open=room.has(gate.counter, gate.limit, now),
             place=place,
+            lines=self._lines_at(gate.counter),
         )
+
+    def _lines_at(self, counter: str) -> int:
+        crossing = self._crossings.get(counter)
+        return 0 if crossing is None else sum(len(gate.line or ()) for gate in crossing.gates.values())
 
     # The tree
 

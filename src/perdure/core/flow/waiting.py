@@ -67,7 +67,7 @@ class Obstacle(msgspec.Struct, frozen=True, gc=False):
     `taken` places of `limit` are held by `holders` (the longest holders, some of them). For a throttle, `free_at`
     is the next moment (ms) at which a run may start; for places it is 0: they are free when a holder ends. `open`
     tells whether there is room now. `place` is that of the item's group in the line of the counter, from 1; 0 if
-    it does not stand there.
+    it does not stand there. `lines` is how many groups take turns at the counter, those of other limits on it too.
     """
 
     need: Need
@@ -77,6 +77,7 @@ class Obstacle(msgspec.Struct, frozen=True, gc=False):
     free_at: int
     open: bool
     place: int
+    lines: int
 
 
 class Explanation(msgspec.Struct, frozen=True, gc=False):
