@@ -246,14 +246,14 @@ class App:
         An event is an object of a type that `event(...)` knows, or what calling an event's type gives, or a
         perdure.Event. Raises SendError if they cannot be sent; an event that has an `id` can be sent again.
         """
-        return await self.sender.send(events)
+        return await self.sender.send(_flat(events))
 
     def send_sync(self, *events: object) -> list[str]:
         """The same from sync code. Waits for the server."""
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            result: list[str] = portal().run(self.sender.send(events))
+            result: list[str] = portal().run(self.sender.send(_flat(events)))
             return result
         raise UsageError(
             "app.send_sync blocks the event loop that is running here: write `await app.send(...)`."
@@ -266,6 +266,14 @@ class App:
         """
         # By name: what serves an app knows the app, not the other way round.
         importlib.import_module("perdure.sdk.serve").mount(self, web_app, path, streaming)
+
+
+def _flat(events: Sequence[object]) -> list[object]:
+    """The events of an argument list, in which a list stands for those in it."""
+    flat: list[object] = []
+    for one in events:
+        flat += one if isinstance(one, list | tuple) else [one]
+    return flat
 
 
 def _triggers(on: Any) -> list[Trigger[Any]]:

@@ -44,7 +44,7 @@ from perdure.sdk.function import Function
 from perdure.sdk.job import Job
 from perdure.sdk.memo import CANCELLED_NAME, read_memo, result
 from perdure.sdk.reply import Reply
-from perdure.sdk.step_ids import StepIds
+from perdure.sdk.step_ids import StepIds, warn_of_changes
 from perdure.sdk.strands import CURRENT, IN_STEP, PATIENCE_S, Strands, watch_births
 
 log = logging.getLogger("perdure")
@@ -110,6 +110,7 @@ class Call:
         self._settled = 0
         self._patience: asyncio.TimerHandle | None = None
         self._target: Step | None = None  # once the code has come to it
+        self._visited = 0  # saved steps that the code has come to
         self._done: Reply | None = None  # of the targeted step, once it has run
         self._saved_here: list[bytes] = []
         self._root: asyncio.Task[Any] | None = None
@@ -126,6 +127,7 @@ class Call:
         memo = self.job.steps.get(key.hash)
         if memo is None:
             return Step(key, opts), None
+        self._visited += 1
         wrapped = read_memo(memo)
         if wrapped is None or wrapped.input is msgspec.UNSET:
             return Step(key, opts), result(memo, step_id)
@@ -136,9 +138,10 @@ class Call:
         key = self._key(ask.step_id, strand)
         step = Step(key, ask.opts or NO_OPTS, ask)
         memo = self.job.steps.get(key.hash)
-        if memo is not None and not ask.bare:
-            return step, result(memo, ask.step_id, invoked=ask.op == "InvokeFunction")
-        return step, memo
+        if memo is None:
+            return step, None
+        self._visited += 1
+        return step, memo if ask.bare else result(memo, ask.step_id, invoked=ask.op == "InvokeFunction")
 
     def _key(self, step_id: str, strand: Hashable) -> ops.Key:
         """Count a use of a step id, and say which step it is."""
@@ -204,6 +207,7 @@ class Call:
             return False
         if step.key.hash == self.job.target:
             self._target = step
+        self._look_for_changes(step.key.step_id)
         self._running += 1
         step.started_ns = self.now_ns()
         return True
@@ -282,6 +286,11 @@ class Call:
             self.strands.ignore(self.strands.busy())
             self.strands_moved()
 
+    def _look_for_changes(self, step_id: str) -> None:
+        missed = len(self.job.steps) - self._visited
+        if missed > 0 and self.job.target is None:
+            warn_of_changes(self.function.slug, self.job.run_id, step_id, missed)
+
     def _may_run(self, step: Step) -> bool:
         """Whether a step that is the only one may be run in this call."""
         if self.job.target is not None:
@@ -298,6 +307,8 @@ class Call:
     def _decide(self) -> None:
         """Every strand stands still."""
         new = list(self._new.values())
+        if new:
+            self._look_for_changes(new[0].key.step_id)
         if self.job.target is not None:
             self._decide_targeted(new)
         elif len(new) == 1 and self._may_run(new[0]):
@@ -357,6 +368,7 @@ class Call:
             name = CANCELLED_NAME
         else:
             name = error.name if isinstance(error, StepError) else type(error).__name__
+        reply.note(log, f'The step "{step.key.step_id}" of {self.function.slug}', error, self.job)
         stop = reply.is_final(error)
         final = stop or self.job.attempt + 1 >= self.job.max_attempts
         detail = getattr(error, "data", None)
@@ -381,8 +393,7 @@ class Call:
         elif root.cancelled():
             self._end(reply.of_failure(RuntimeError("The function's task was cancelled from outside."), 0))
         elif error is not None:
-            if not isinstance(error, Exception):
-                log.error("%s raised %r", self.function.slug, error)
+            reply.note(log, self.function.slug, error, self.job)
             self._flush_then(reply.of_failure(error, self.now_ns() // 1_000_000), merge=False)
         elif self._saved_here:
             self._end(reply.of_ops([*self._take(), ops.completed(root.result())]))
@@ -408,6 +419,7 @@ class Call:
     # Checkpoints.
 
     def _save(self, step: Step, data: bytes) -> None:
+        self._visited += 1
         self.job.steps[step.key.hash] = b'{"data":' + data + b"}"
 
     def _out_of_time(self) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 
 from perdure.sdk import ops
 from perdure.sdk.errors import NonRetriableError, RetryAfterError, StepError
+from perdure.sdk.job import Job
 from perdure.sdk.memo import CANCELLED_NAME
 
 
@@ -97,3 +99,12 @@ def of_dropped_target(key: ops.Key, opts: bytes, now_ns: int) -> Reply:
     error = TimeoutError(f'The step "{key.step_id}" was cancelled before it ran, since a sibling failed.')
     body = ops.error_json(error, CANCELLED_NAME)
     return of_ops([ops.failed(key, opts, body, True, now_ns, 0)], True)
+
+
+def note(log: logging.Logger, what: str, error: BaseException, job: Job) -> None:
+    """Tell the author's log of an attempt that has failed, with the traceback where it is not asked for."""
+    count = f"attempt {job.attempt + 1} of {job.max_attempts}"
+    if isinstance(error, NonRetriableError | RetryAfterError | StepError):
+        log.warning("%s failed (%s, run %s): %s", what, count, job.run_id, error)
+    else:
+        log.error("%s failed (%s, run %s)", what, count, job.run_id, exc_info=error)

@@ -18,6 +18,9 @@ from perdure.sdk.strands import IN_STEP, Strands
 log = logging.getLogger("perdure")
 
 _WARNED: set[tuple[str, str]] = set()
+_CHANGED: set[str] = set()
+"""Runs that were warned about."""
+MOST_CHANGED = 1_000
 
 
 class StepIds:
@@ -75,3 +78,20 @@ class StepIds:
         if first == strand or not strands.knows(first):
             return False
         return first not in strands.ancestors(strand) and strand not in strands.ancestors(first)
+
+
+def warn_of_changes(slug: str, run_id: str, step_id: str, missed: int) -> None:
+    """Say, once for a run, that its code has come to a new step without `missed` of those that are saved."""
+    if run_id in _CHANGED:
+        return
+    if len(_CHANGED) < MOST_CHANGED:
+        _CHANGED.add(run_id)
+    log.warning(
+        'Run %s of %s came to the new step "%s" without %d of its saved step(s). The code has changed while the run was '
+        "under way, or depends on something that changes from call to call, such as the time or a random number: steps "
+        "may be run again. Keep the order of the steps for runs under way, or give the function a new id.",
+        run_id,
+        slug,
+        step_id,
+        missed,
+    )

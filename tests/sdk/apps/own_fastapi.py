@@ -76,5 +76,5 @@ if __name__ == "__main__":
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--server", required=True)
     options = parser.parse_args()
-    logging.getLogger("perdure").setLevel(logging.ERROR)
+    logging.getLogger("perdure").setLevel(logging.CRITICAL)
     uvicorn.run(build(options.server, CallLog()), host="127.0.0.1", port=options.port, log_level="warning")

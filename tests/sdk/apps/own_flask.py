@@ -56,5 +56,5 @@ if __name__ == "__main__":
     parser.add_argument("--server", required=True)
     options = parser.parse_args()
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    logging.getLogger("perdure").setLevel(logging.ERROR)
+    logging.getLogger("perdure").setLevel(logging.CRITICAL)
     make_server("127.0.0.1", options.port, build(options.server, CallLog()), threaded=True).serve_forever()

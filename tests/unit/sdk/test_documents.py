@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -32,6 +33,14 @@ def test_the_examples_declare_what_they_say(shown: types.ModuleType) -> None:
     assert "shop-with-plan-b-failure" in slugs
     for function in app.functions.values():
         assert function.config("http://localhost/api/inngest")["id"] == function.slug
+
+
+def test_the_examples_pass_the_type_checker(tmp_path: Path) -> None:
+    page = tmp_path / "page.py"
+    page.write_text("from __future__ import annotations\n" + "\n".join(BLOCK.findall(PAGE.read_text())))
+    command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", str(page)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=PAGE.parents[1], check=False)
+    assert (done.returncode, done.stdout) == (0, "")
 
 
 def test_every_option_and_name_of_the_page_exists() -> None:

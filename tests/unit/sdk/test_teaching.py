@@ -210,6 +210,41 @@ def test_two_functions_of_one_id() -> None:
         app.function("e", id="job")(job.handler)
 
 
+async def test_code_that_changed_under_a_run(caplog: pytest.LogCaptureFixture) -> None:
+    app = make_app()
+
+    @app.function("unit/go")
+    async def changed(step: perdure.Step) -> None:
+        await step.run("kept", one)
+        await step.run("new", one)
+
+    saved = {h("kept"): {"data": 1}, h("removed"): {"data": 2}}
+    for _ in range(2):
+        assert (await call(app, "changed", None, saved)).ops == [("StepRun", "new")]
+    (record,) = caplog.records
+    assert 'came to the new step "new" without 1 of its saved step(s)' in record.message
+    caplog.clear()
+    assert (await call(app, "changed", None, {h("kept"): {"data": 1}}, run_id="01OTHER")).status == 206
+    assert caplog.records == []
+
+
+async def test_failures_are_in_the_apps_own_log(caplog: pytest.LogCaptureFixture) -> None:
+    app = make_app()
+
+    @app.function("unit/go")
+    async def failing(step: perdure.Step) -> None:
+        def boom() -> None:
+            raise KeyError("deep")
+
+        await step.run("breaks", boom)
+
+    await call(app, "failing", attempt=1)
+    (record,) = caplog.records
+    assert record.message == 'The step "breaks" of unit-failing failed (attempt 2 of 4, run 01RUN)'
+    assert record.exc_info is not None
+    assert isinstance(record.exc_info[1], KeyError)
+
+
 async def test_a_moment_without_a_time_zone() -> None:
     app = make_app()
 
