@@ -82,7 +82,8 @@ RUN_COLUMNS = (
     [
         pytest.param(f"DELETE FROM runs WHERE id = {ONE}", "has 0 runs", id="run-lost"),
         pytest.param(
-            f"INSERT INTO runs (shard, id, {RUN_COLUMNS}) SELECT shard, 'twice', {RUN_COLUMNS} FROM runs WHERE id = {ONE}",
+            f"INSERT INTO runs (shard, id, {RUN_COLUMNS})"
+            f" SELECT shard, 'twice', {RUN_COLUMNS} FROM runs WHERE id = {ONE}",
             "has 2 runs",
             id="run-twice",
         ),
