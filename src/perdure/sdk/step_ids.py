@@ -87,9 +87,9 @@ def warn_of_changes(slug: str, run_id: str, step_id: str, missed: int) -> None:
     if len(_CHANGED) < MOST_CHANGED:
         _CHANGED.add(run_id)
     log.warning(
-        'Run %s of %s came to the new step "%s" without %d of its saved step(s). The code has changed while the run was '
-        "under way, or depends on something that changes from call to call, such as the time or a random number: steps "
-        "may be run again. Keep the order of the steps for runs under way, or give the function a new id.",
+        'Run %s of %s came to the new step "%s" without %d of its saved step(s). The code has changed while the run '
+        "was under way, or depends on something that changes from call to call, such as the time or a random number: "
+        "steps may be run again. Keep the order of the steps for runs under way, or give the function a new id.",
         run_id,
         slug,
         step_id,
