@@ -97,6 +97,16 @@ def interpret_sync_answer(answer: CallAnswer | CallFailure, url: str = "") -> Sy
     return SyncOutcome(sdk=sdk, framework=framework, refused=_told(answer.body))
 
 
+def registered_elsewhere(url: str, port: int, outcome: SyncOutcome) -> SyncOutcome:
+    """The app says that it has registered, and no registration came here; this server listens at `port`."""
+    message = (
+        f"{url} says that it has registered, but no registration came here: the app talks to another server. "
+        f"Set INNGEST_BASE_URL (PERDURE_URL with Perdure's own SDK), or the base URL in its code, to "
+        f"http://localhost:{port}."
+    )
+    return SyncOutcome("registered_elsewhere", message, sdk=outcome.sdk, framework=outcome.framework)
+
+
 def _is_http(url: str) -> bool:
     try:
         return urlsplit(url).scheme in {"http", "https"}

@@ -39,6 +39,9 @@ class Server:
     sync: Callable[[str], Coroutine[Any, Any, SyncOutcome]] | None = None
     """Syncs the app at a URL, once whoever does that is there."""
 
+    registrations: int = 0
+    """How many registrations have reached this server, taken or refused."""
+
     drive_jobs: Callable[[], None] = lambda: None
     """Has jobs that have just begun driven, once whoever does that is there."""
 

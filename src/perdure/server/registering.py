@@ -48,6 +48,7 @@ def registration_routes(server: Server) -> list[Route]:
 
 async def register(server: Server, request: Request) -> Response:
     """Take in an app's registration. A refused one leaves the app's last good version running."""
+    server.registrations += 1
     body = await read_body(request.receive, MAX_REGISTRATION_BYTES, server.intake)
     try:
         expected = request.headers.get("x-inngest-expected-server-kind")

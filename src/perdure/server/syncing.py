@@ -23,7 +23,13 @@ from perdure.protocol.calls import Call, CallAnswer, CallFailure
 from perdure.protocol.ids import app_uuid
 from perdure.protocol.registration import RegistrationError
 from perdure.protocol.signing import sign
-from perdure.protocol.syncs import IN_BAND, SDK_HEADER, SyncOutcome, interpret_sync_answer
+from perdure.protocol.syncs import (
+    IN_BAND,
+    SDK_HEADER,
+    SyncOutcome,
+    interpret_sync_answer,
+    registered_elsewhere,
+)
 from perdure.protocol.urls import normalize_app_url
 from perdure.server.context import Server
 from perdure.server.registering import take_in
@@ -117,6 +123,7 @@ class Syncing:
 
     async def sync(self, url: str) -> SyncOutcome:
         """Sync one app, and note on it what came of it."""
+        before = self._server.registrations
         outcome = interpret_sync_answer(await self._put(url), url)
         if not outcome.error and outcome.kind == IN_BAND:
             try:
@@ -125,6 +132,8 @@ class Syncing:
                 outcome = SyncOutcome("invalid_function", error.reason, sdk=outcome.sdk)
         elif outcome.refused:
             outcome = SyncOutcome("refused", outcome.refused, sdk=outcome.sdk, framework=outcome.framework)
+        elif not outcome.error and self._server.registrations == before and not self._has_registered(url):
+            outcome = registered_elsewhere(url, self._server.config.port, outcome)
         if outcome.error:
             await self._note(url, outcome)
         else:
@@ -176,6 +185,10 @@ class Syncing:
     def _app_at(self, url: str) -> AppRow | None:
         apps = self._server.shard.state.apps.values()
         return next((app for app in apps if app.url == url and app.archived_at is None), None)
+
+    def _has_registered(self, url: str) -> bool:
+        known = self._app_at(url)
+        return known is not None and bool(known.name)
 
     def _tell(self, url: str, outcome: SyncOutcome) -> None:
         """Say in the log what came of a sync, when it differs from the last time."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from perdure.server.syncing import PATHS, PORTS
-from tests.integration.syncing.conftest import SyncingApp, apps_of, until_known
+from tests.integration.syncing.conftest import SyncingApp, apps_of, log_of, until_known
 from tests.sdk.driver import Server, free_port, until
 
 Start = Callable[..., Server]
@@ -77,6 +77,25 @@ def test_what_is_no_app_is_left_alone(start_server: Start, app_at: AppAt) -> Non
     time.sleep(0.5)
     assert other.puts == []
     assert other.url not in apps_of(server)
+
+
+def test_app_of_another_server(start_server: Start, app_at: AppAt) -> None:
+    """It answers that it has registered, and has, but not here."""
+    app = app_at("strayed", usual_port())
+    first, second = start_server("--no-discovery"), start_server("--no-poll")
+    app.server_url = first.url
+    until("some syncs", lambda: len(app.puts) >= 3, 20)
+    until("the app at the first", lambda: known(first, "strayed-one"))
+    assert not known(second, "strayed-one")
+    log = log_of(second)
+    assert f"{app.url} says that it has registered, but no registration came here" in log
+    assert second.url.rpartition(":")[2] in log.partition("no registration came here")[2]
+    assert log.count(f"found an app at {app.url}") == 1
+    assert log.count("no registration came here") == 1
+    assert f"{app.url} is synced" not in log
+    app.server_url = second.url
+    until("the app at the second", lambda: known(second, "strayed-one"), 20)
+    until("the news", lambda: f"{app.url} is synced" in log_of(second))
 
 
 def test_port_of_the_environment(start_server: Start, app_at: AppAt) -> None:
