@@ -40,7 +40,7 @@ EACH_STEP = Checkpoint()
 FAILURE_RETRIES = 1
 """Retries of a failure handler, as in the official JavaScript SDK."""
 
-On = Trigger[T] | AnyOf[T] | str | Sequence[Trigger[T] | str]
+On = Trigger[T] | AnyOf[T] | Sequence[Trigger[T]]
 
 
 class App:
@@ -126,7 +126,7 @@ class App:
     @overload
     def function(
         self,
-        on: None = None,
+        on: str | Sequence[str] | None = None,
         *,
         id: str | None = None,
         name: str | None = None,
@@ -135,6 +135,7 @@ class App:
         concurrency: Concurrencies | None = None,
         throttle: Throttle | None = None,
         rate_limit: RateLimit | None = None,
+        debounce: Debounce | None = None,
         priority: str | None = None,
         cancel_on: Cancel | Sequence[Cancel] = (),
         timeouts: Timeouts | None = None,
@@ -163,6 +164,8 @@ class App:
         checkpoint: Checkpoint | None = None,
     ) -> Any:
         """Declare a function: `on` says what starts it (nothing: only an invoke), the rest how it is run.
+
+        The name of an event may stand for its type; its data are then a plain dict.
 
         `id` names it for good (default: the handler's name); `retries` is how often a failing step is tried again
         (default of the server: 3, at most 20). `on_failure` is a handler that is run when a run has failed. Keys,

@@ -110,7 +110,7 @@ class Call:
         self._settled = 0
         self._patience: asyncio.TimerHandle | None = None
         self._target: Step | None = None  # once the code has come to it
-        self._visited = 0  # saved steps that the code has come to
+        self._visited: set[str] = set()  # saved steps that the code has come to
         self._done: Reply | None = None  # of the targeted step, once it has run
         self._saved_here: list[bytes] = []
         self._root: asyncio.Task[Any] | None = None
@@ -127,7 +127,7 @@ class Call:
         memo = self.job.steps.get(key.hash)
         if memo is None:
             return Step(key, opts), None
-        self._visited += 1
+        self._visited.add(key.hash)
         wrapped = read_memo(memo)
         if wrapped is None or wrapped.input is msgspec.UNSET:
             return Step(key, opts), result(memo, step_id)
@@ -140,7 +140,7 @@ class Call:
         memo = self.job.steps.get(key.hash)
         if memo is None:
             return step, None
-        self._visited += 1
+        self._visited.add(key.hash)
         return step, memo if ask.bare else result(memo, ask.step_id, invoked=ask.op == "InvokeFunction")
 
     def _key(self, step_id: str, strand: Hashable) -> ops.Key:
@@ -287,7 +287,7 @@ class Call:
             self.strands_moved()
 
     def _look_for_changes(self, step_id: str) -> None:
-        missed = len(self.job.steps) - self._visited
+        missed = len(self.job.steps) - len(self._visited)
         if missed > 0 and self.job.target is None:
             warn_of_changes(self.function.slug, self.job.run_id, step_id, missed)
 
@@ -419,7 +419,7 @@ class Call:
     # Checkpoints.
 
     def _save(self, step: Step, data: bytes) -> None:
-        self._visited += 1
+        self._visited.add(step.key.hash)
         self.job.steps[step.key.hash] = b'{"data":' + data + b"}"
 
     def _out_of_time(self) -> bool:

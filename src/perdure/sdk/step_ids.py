@@ -20,7 +20,7 @@ log = logging.getLogger("perdure")
 _WARNED: set[tuple[str, str]] = set()
 _CHANGED: set[str] = set()
 """Runs that were warned about."""
-MOST_CHANGED = 1_000
+MOST_WARNED = 1_000
 
 
 class StepIds:
@@ -63,7 +63,7 @@ class StepIds:
                 "them is first may change from call to call, and then they would get each other's results. Give each "
                 f'its own id, such as f"{step_id}-{{number}}".'
             )
-        if (self._slug, step_id) not in _WARNED:
+        if (self._slug, step_id) not in _WARNED and len(_WARNED) < MOST_WARNED:
             _WARNED.add((self._slug, step_id))
             log.warning(
                 'The step id "%s" is used more than once in %s; the uses are numbered in the order in which they come. '
@@ -84,7 +84,7 @@ def warn_of_changes(slug: str, run_id: str, step_id: str, missed: int) -> None:
     """Say, once for a run, that its code has come to a new step without `missed` of those that are saved."""
     if run_id in _CHANGED:
         return
-    if len(_CHANGED) < MOST_CHANGED:
+    if len(_CHANGED) < MOST_WARNED:
         _CHANGED.add(run_id)
     log.warning(
         'Run %s of %s came to the new step "%s" without %d of its saved step(s). The code has changed while the run '

@@ -123,19 +123,24 @@ def flask() -> Fetch:
     return by_wsgi(web)
 
 
-def django() -> Fetch:
+def django(asynchronous: bool = False) -> Fetch:
     from django.conf import settings
+    from django.core.asgi import get_asgi_application
     from django.core.wsgi import get_wsgi_application
-    from django.urls import path
+    from django.urls import clear_url_caches, path
 
-    from perdure.sdk.serve.django import perdure_view
+    from perdure.sdk.serve.django import perdure_async_view, perdure_view
 
     if not settings.configured:
         settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], SECRET_KEY="x", MIDDLEWARE=MIDDLEWARE)
-    globals()["urlpatterns"] = [path(PATH[1:], perdure_view(make()))]
-    return by_wsgi(get_wsgi_application())
+    view = perdure_async_view if asynchronous else perdure_view
+    URLS[:] = [path(PATH[1:], view(make()))]
+    clear_url_caches()
+    return by_asgi(get_asgi_application()) if asynchronous else by_wsgi(get_wsgi_application())
 
 
+URLS: list[Any] = []
+urlpatterns = URLS
 MIDDLEWARE = ["django.middleware.csrf.CsrfViewMiddleware"]
 
 
@@ -185,6 +190,7 @@ FRAMEWORKS: dict[str, tuple[Callable[[], Fetch], str]] = {
     "fastapi": (fastapi, "fast_api"),
     "flask": (flask, "flask"),
     "django": (django, "django"),
+    "django-asgi": (lambda: django(asynchronous=True), "django"),
     "litestar": (litestar, "litestar"),
     "lambda-1": (lambda: aws_lambda("1"), "aws_lambda"),
     "lambda-2": (lambda: aws_lambda("2"), "aws_lambda"),

@@ -88,6 +88,15 @@ async def many(events: list[Uploaded], step: perdure.Step) -> int:
 async def daily(step: perdure.Step) -> None: ...
 
 
+@app.function("some/name", id="named")
+async def named(event: dict[str, Any], step: perdure.Step) -> int:
+    return await step.invoke("again", named, {"n": 1})
+
+
+@app.function(id="only-invoked", timeouts=perdure.Timeouts(finish="1h"))
+async def only_invoked(event: dict[str, Any], step: perdure.Step) -> None: ...
+
+
 async def main() -> None:
     assert_type(await app.send(Uploaded(call_id=1), refund({"order": 2})), list[str])
     assert_type(app.send_sync(uploaded(Uploaded(call_id=1), id="once")), list[str])

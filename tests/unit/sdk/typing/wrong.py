@@ -67,6 +67,17 @@ async def batch_and_debounce(event: list[Order], step: perdure.Step) -> None: ..
 async def misspelt(event: Order, step: perdure.Step) -> None: ...
 
 
+async def not_for_failures(event: Order, step: perdure.Step) -> None: ...
+
+
+@app.function(order, on_failure=not_for_failures)  # expect: call-overload, arg-type
+async def fails(event: Order, step: perdure.Step) -> None: ...
+
+
+@app.function("shop/order", id="by-name")  # expect: arg-type, call-overload
+async def by_name(event: Order, step: perdure.Step) -> None: ...
+
+
 order(Other("x"))  # expect: arg-type
 perdure.Singleton(mode="queue")  # expect: arg-type
 perdure.Concurrency(5)  # expect: call-arg, misc
