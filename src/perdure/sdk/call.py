@@ -155,7 +155,7 @@ class Call:
         if self.over:
             raise asyncio.CancelledError
         if isinstance(strand, asyncio.Task) and not self.strands.knows(strand):
-            self.strands.adopt(strand, None)
+            self.strands.adopt(strand, self._root)  # it was born eagerly, and is here before it was seen
         if self.run_at_once(step):
             return
         key = step.key
@@ -449,6 +449,9 @@ class Call:
             self._end(reply.of_ops(kept))
         except Stale:
             self._end(reply.of_ops([]))
+        except asyncio.CancelledError:  # by a timeout around the step: what has run must not be lost
+            self._end(reply.of_ops(kept))
+            raise
         finally:
             self._running -= 1
         return False

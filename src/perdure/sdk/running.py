@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import os
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future as ThreadFuture
@@ -33,17 +34,18 @@ Submit = Callable[[Callable[[], None]], None]
 HOME: contextvars.ContextVar[Submit | None] = contextvars.ContextVar("perdure_home_thread", default=None)
 """The thread of the request, if it waits for the answer and can run a sync function meanwhile."""
 
-_POOL: ThreadPoolExecutor | None = None
+_POOLS: dict[int, ThreadPoolExecutor] = {}
 _LOCK = threading.Lock()
 
 
 def pool() -> ThreadPoolExecutor:
     """The threads for sync steps of async functions, started when they are first needed."""
-    global _POOL  # noqa: PLW0603
     with _LOCK:
-        if _POOL is None:
-            _POOL = ThreadPoolExecutor(STEP_THREADS, "perdure-step")
-        return _POOL
+        found = _POOLS.get(os.getpid())  # a fork has none of its parent's threads
+        if found is None:
+            _POOLS.clear()
+            found = _POOLS[os.getpid()] = ThreadPoolExecutor(STEP_THREADS, "perdure-step")
+        return found
 
 
 def check_code(step_id: str, code: object) -> None:
