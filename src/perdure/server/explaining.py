@@ -119,7 +119,7 @@ async def _how_it_ended(server: Server, why: Why) -> None:
         why.reason, why.holder = ended.reason or None, ended.holder or None
     run = await server.reader.run(why.run_id) if why.status == RunStatus.FAILED else None
     if run is not None and run.output:
-        why.error = _error_text(msgspec.Raw(run.output))
+        why.error = error_text(msgspec.Raw(run.output))
 
 
 async def _count(server: Server, queued: Queued) -> None:
@@ -139,11 +139,6 @@ async def _holder(server: Server, holder: Doing) -> None:
             holder.doing = why.text
 
 
-class _Error(msgspec.Struct):
-    message: str = ""
-    name: str = ""
-
-
 class _Attempt(msgspec.Struct):
     item: int = 0
     run: str = ""
@@ -156,21 +151,24 @@ async def _last_error(server: Server, run_id: str, n: int) -> str | None:
         for entry in await server.reader.newest_history(run_id, kind):
             attempt = msgspec.json.decode(entry.body, type=_Attempt)
             if attempt.item == n and bytes(attempt.error):
-                return _error_text(attempt.error)
+                return error_text(attempt.error)
     return None
 
 
-def _error_text(raw: msgspec.Raw) -> str:
+def error_text(raw: msgspec.Raw) -> str:
+    """Name and message of an error, as an app or the server wrote it: alone, or under `error`."""
     try:
-        error = msgspec.json.decode(raw, type=_Error)
+        found = msgspec.json.decode(raw)
     except msgspec.MsgspecError:
         return bytes(raw).decode("utf-8", "replace")
-    named = error.name not in ("", "Error")
-    return (
-        f"{error.name}: {error.message}"
-        if named and error.message
-        else error.message or error.name or "Error"
-    )
+    inner = found.get("error") if isinstance(found, dict) else None
+    error = inner if isinstance(inner, dict) else found
+    if not isinstance(error, dict):
+        return error if isinstance(error, str) else bytes(raw).decode("utf-8", "replace")
+    name, message = (str(error.get(field) or "") for field in ("name", "message"))
+    message = message or str(error.get("error") or "")
+    named = name not in ("", "Error") and not message.startswith(f"{name}:")
+    return f"{name}: {message}" if named and message else message or name or "Error"
 
 
 async def _invoked(server: Server, run_id: str, cause: AwaitsRun, follow: bool) -> None:

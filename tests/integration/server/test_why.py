@@ -191,6 +191,12 @@ class TestRuns:
         assert found["error"] == "KeyError: 'tenant'"
         assert found["text"] == f"failed at {found['ended_at']}: KeyError: 'tenant'"
 
+    def test_how_the_server_failed_it(self, http: httpx.Client, scripted: Make) -> None:
+        found = why(http, scripted([ops()]).run()["run_id"])
+        assert found["text"].startswith(f"failed at {found['ended_at']}: ")
+        assert found["reason"] in found["error"], found
+        assert found["text"].endswith(found["error"])
+
     def test_skipped_by_a_singleton(self, http: httpx.Client, server: Server, scripted: Make) -> None:
         fn = scripted([ops(op("Sleep", "nap", name="1h"))], singleton={"mode": "skip"})
         first = started(server, fn)
