@@ -43,7 +43,9 @@ def test_invoke_times_out(app: App) -> None:
 
 
 @pytest.mark.node
-@pytest.mark.parametrize(("caller", "callee"), [("fastapi", "js"), ("js", "flask"), ("js3", "fastapi-sync")])
+@pytest.mark.parametrize(
+    ("caller", "callee"), [("fastapi", "js"), ("js", "flask"), ("js3", "fastapi-sync"), ("own", "js")]
+)
 def test_invoke_of_another_apps_function(apps: Any, caller: str, callee: str) -> None:
     other = apps(callee)
     run = apps(caller).run("invoke-by-id", app=callee, function="callee")

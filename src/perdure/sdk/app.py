@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, overload
 
@@ -30,6 +31,9 @@ from perdure.sdk.options import (
 from perdure.sdk.portal import portal
 from perdure.sdk.sending import Sender
 from perdure.sdk.settings import read_settings
+from perdure.sdk.strands import CURRENT, IN_STEP
+
+log = logging.getLogger("perdure")
 
 T = TypeVar("T")
 
@@ -81,6 +85,7 @@ class App:
         self.api = Api(self.settings, {"x-inngest-sdk": SDK, "user-agent": SDK})
         self.sender = Sender(self.settings, self.api, world.now_ms, world.entropy)
         self._checkpoint = checkpoint
+        self._warned: set[str] = set()
         self._posters: dict[str, CheckpointPoster | None] = {}
 
     def __repr__(self) -> str:
@@ -249,10 +254,12 @@ class App:
         An event is an object of a type that `event(...)` knows, or what calling an event's type gives, or a
         perdure.Event. Raises SendError if they cannot be sent; an event that has an `id` can be sent again.
         """
+        self._check_in_step()
         return await self.sender.send(_flat(events))
 
     def send_sync(self, *events: object) -> list[str]:
         """The same from sync code. Waits for the server."""
+        self._check_in_step()
         try:
             asyncio.get_running_loop()
         except RuntimeError:
@@ -260,6 +267,18 @@ class App:
             return result
         raise UsageError(
             "app.send_sync blocks the event loop that is running here: write `await app.send(...)`."
+        )
+
+    def _check_in_step(self) -> None:
+        """Warn of sending in a function beside its steps, which happens again with every call."""
+        call = CURRENT.get()
+        if call is None or IN_STEP.get() is not None or call.slug in self._warned:
+            return
+        self._warned.add(call.slug)
+        log.warning(
+            "%s sends events with app.send outside of its steps. The code between steps is run again by every call, so "
+            "they are sent again as well: use `step.send_event`.",
+            call.slug,
         )
 
     def mount(self, web_app: Any, path: str = "/api/inngest", *, streaming: bool = False) -> None:

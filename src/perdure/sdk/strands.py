@@ -34,6 +34,9 @@ class Owner(Protocol):
 
     def strands_moved(self) -> None: ...
 
+    @property
+    def slug(self) -> str: ...
+
     strands: Strands
 
 

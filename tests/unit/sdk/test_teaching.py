@@ -245,6 +245,33 @@ async def test_failures_are_in_the_apps_own_log(caplog: pytest.LogCaptureFixture
     assert isinstance(record.exc_info[1], KeyError)
 
 
+async def test_sending_beside_the_steps_of_a_function(caplog: pytest.LogCaptureFixture) -> None:
+    app = make_app()
+
+    async def send(events: Any) -> list[str]:
+        return ["01A"]
+
+    app.sender.send = send  # type: ignore[method-assign]
+
+    @app.function("unit/go")
+    async def sends(event: Data, step: perdure.Step) -> None:
+        if event["inside"]:
+            await step.run("send", app.send, perdure.Event("a", {}))
+            await step.send_event("send-too", perdure.Event("a", {}))
+        else:
+            await app.send(perdure.Event("a", {}))
+
+    saved = {h("send"): {"data": ["01A"]}}
+    await app.send(perdure.Event("a", {}))
+    await call(app, "sends", {"data": {"inside": True}})
+    await call(app, "sends", {"data": {"inside": True}}, saved)
+    assert caplog.records == []
+    for _ in range(2):
+        await call(app, "sends", {"data": {"inside": False}})
+    (record,) = caplog.records
+    assert "use `step.send_event`" in record.message
+
+
 async def test_a_moment_without_a_time_zone() -> None:
     app = make_app()
 
