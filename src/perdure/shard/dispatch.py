@@ -14,6 +14,7 @@ import msgspec
 from ulid_transform import ulid_to_bytes
 
 from perdure.core import planning
+from perdure.core.flow.admission import Pause
 from perdure.core.functions import Function
 from perdure.core.model import CALLING, Item, ItemKind, Run, RunStatus
 from perdure.core.pacing import Gate
@@ -271,6 +272,13 @@ class Dispatcher:
             # It was put off, or held: now it stands where it is called from.
             state.batch.put_item(run, item)
             state.enqueue(run, item)
+            return
+        if run.status is RunStatus.QUEUED and state.pause_of(run.function_id) is not Pause.NO:
+            # It was queued before its function was paused: it begins when that is resumed.
+            if run.flow is not None:
+                state.lines.regret(run, item.n)
+            state.batch.put_item(run, item)
+            state.enqueue(run, item, held=True)
             return
         if not run.memos_resident and not uses_api(run, state.settings):
             self._load(queue, ref)

@@ -336,6 +336,25 @@ class TestPause:
         (await w.call()).returns()
 
     @virtually
+    async def test_what_was_queued_before_begins_after(self) -> None:
+        w = await world(concurrency=1)
+        await w.send(*[an_event("go", {"n": n}) for n in range(3)])
+        first = await w.call()
+        await w.submit(PauseFunction(slug=f"{APP}-f", pause=Pause.HOLD))
+        first.ops(step("a", 1))
+        (await w.call()).returns()
+        await w.settle()
+        assert not w.network.open
+        await w.restart()
+        await w.sleep(10)
+        assert not w.network.open
+        await w.submit(PauseFunction(slug=f"{APP}-f", pause=Pause.NO))
+        for n in (1, 2):
+            call = await w.call()
+            assert call.body["event"]["data"]["n"] == n
+            call.returns()
+
+    @virtually
     async def test_skip(self) -> None:
         w = await world()
         await w.submit(PauseFunction(slug=f"{APP}-f", pause=Pause.SKIP))
