@@ -45,7 +45,7 @@ from perdure.sdk.job import Job
 from perdure.sdk.memo import CANCELLED_NAME, read_memo, result
 from perdure.sdk.reply import Reply
 from perdure.sdk.step_ids import StepIds, warn_of_changes
-from perdure.sdk.strands import CURRENT, IN_STEP, PATIENCE_S, Strands, watch_births
+from perdure.sdk.strands import CURRENT, IN_STEP, PATIENCE_S, TARGET_PATIENCE_S, Strands, watch_births
 
 log = logging.getLogger("perdure")
 
@@ -273,7 +273,9 @@ class Call:
             return  # it is being cancelled, which is seen when its strand has run
         if self.strands.busy():
             if self._patience is None:
-                self._patience = self.loop.call_later(PATIENCE_S, self._lose_patience)
+                looking_for_target = self.job.target is not None and self._done is None
+                patience = TARGET_PATIENCE_S if looking_for_target else PATIENCE_S
+                self._patience = self.loop.call_later(patience, self._lose_patience)
             return
         if len(self.strands):
             self._decide()

@@ -29,6 +29,10 @@ PATIENCE_S = 1.0
 """How long a strand that awaits something other than a step keeps a round open, in seconds."""
 
 
+TARGET_PATIENCE_S = 300.0
+"""The same in a call for one step, before the code has come to it: concluding that it never will is an error."""
+
+
 class Owner(Protocol):
     """A call, as its strands see it."""
 

@@ -238,6 +238,23 @@ async def test_a_task_that_never_ends_keeps_the_round_open_for_a_second_at_most(
     forever[0].cancel()
 
 
+async def test_a_step_behind_something_slow_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("perdure.sdk.call.PATIENCE_S", 0.01)
+    app = make_app()
+
+    @app.function("unit/go")
+    async def slow(step: perdure.Step) -> list[int]:
+        async def behind() -> int:
+            await asyncio.sleep(0.2)
+            return await step.run("behind", one)
+
+        return await asyncio.gather(step.run("quick", one), behind())
+
+    assert (await call(app, "slow")).ops == [("StepRun", "quick")], "the round was closed"
+    told = await call(app, "slow", target=h("behind"), plan_only=True)
+    assert told.ops == [("StepRun", "behind")]
+
+
 async def test_the_first_of_several_ends_the_function() -> None:
     app = make_app()
 
