@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Literal
 
 import msgspec
@@ -16,6 +17,8 @@ from perdure.server.json import JsonResponse
 from perdure.server.operating import read_request
 from perdure.shard.commands import MoveClock
 from perdure.shard.travel import Timer, Travel
+
+log = logging.getLogger("perdure.server")
 
 
 class ShownTimer(msgspec.Struct):
@@ -76,6 +79,7 @@ async def _move(server: Server, request: Request) -> Response:
     travel = await _ask(server, MoveClock(by_ms=_duration(wanted.by), to_next=wanted.to is not None))
     shown = _shown(server, await _ask(server, MoveClock()))
     shown.moved_ms = travel.now - travel.before
+    log.info("the clock was moved by %s, to %s", format_duration(shown.moved_ms), shown.now)
     shown.happened = [_shown_timer(server, timer) for timer in travel.passed]
     shown.more_happened = travel.more
     return JsonResponse(shown)

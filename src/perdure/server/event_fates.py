@@ -45,6 +45,12 @@ UNKNOWN = (
 NOTHING = "it meets no function that is served now, has started no run, and no run waited for it or was cancelled by it"
 
 
+TAKEN_BEFORE = (
+    "it was taken and held back: it is part of what another event of its key started, or starts just now; or it was"
+    " dropped, as an event of the same id was taken and held back before"
+)
+
+
 class Fate(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What became of an event for one function.
 
@@ -197,6 +203,8 @@ def _held_back(
     if keys.debounce is not None and (row := read(DEBOUNCE, keys.debounce.id)) is not None:
         state = DebounceState.decode(row)
         # Ids of invocations are not remembered; what else was not taken was dropped before it came to a debounce.
+        if state.event.id == (event.id or event.internal_id) and state.event.receipt != event.receipt:
+            return _duplicate(function, "held by a debounce")
         if state.event.receipt == event.receipt or taken is not None or event.name == INVOKED:
             fate = _debounced(function, event, state, keys.debounce.value)
             if fate is not None:
@@ -206,8 +214,7 @@ def _held_back(
         text = f"an event of the same id was taken before, by run {run_id}"
         return Fate(function=function.slug, fate="duplicate", text=text, run_ids=[run_id])
     if taken is not None:
-        text = "it was taken and held back: it is part of what another event of its key started, or starts just now"
-        return Fate(function=function.slug, fate="taken", text=text)
+        return Fate(function=function.slug, fate="taken", text=TAKEN_BEFORE)
     if keys.rate_limit is not None and (row := read(RATE, keys.rate_limit.id)) is not None:
         fate = _rate_limited(function, event, RateState.decode(row), keys.rate_limit.value, now)
         if fate is not None:
@@ -215,11 +222,17 @@ def _held_back(
     return Fate(function=function.slug, fate="unknown", text=UNKNOWN)
 
 
+def _duplicate(function: Function, where: str) -> Fate:
+    text = f"an event of the same id was taken before, and is {where}: this one is dropped"
+    return Fate(function=function.slug, fate="duplicate", text=text)
+
+
 def _collected(function: Function, event: EventRecord, state: BatchState, value: str) -> Fate | None:
     rule = function.config.batch
     receipts = sorted(state.events.values())
     if rule is None or event.receipt not in receipts:
-        return None
+        earlier = state.events.get(event.id or event.internal_id)
+        return None if earlier is None else _duplicate(function, "collected in a batch")
     position, due = receipts.index(event.receipt) + 1, format_time(state.due)
     text = f"collected in a batch{_keyed(rule.key, value)}, {position} of {len(receipts)} so far"
     return Fate(

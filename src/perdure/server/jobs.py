@@ -16,7 +16,7 @@ from perdure.errors import RequestError, StoreUnavailable
 from perdure.reading.port import MAX_COUNT, Reader, RunFilter, RunPlace
 from perdure.server.context import Server
 from perdure.shard.commands import StepJob, StopJob
-from perdure.shard.job import Job, JobState
+from perdure.shard.job import Job, JobKind, JobState
 from perdure.shard.jobs import meets
 
 log = logging.getLogger("perdure.server")
@@ -70,6 +70,20 @@ def _passes(error: RequestError | StoreUnavailable) -> bool:
     return isinstance(error, StoreUnavailable) or error.status == 503
 
 
+def _tell_end(job: Job) -> None:
+    what, done = ("bulk cancellation", "cancelled") if job.kind is JobKind.CANCEL else ("replay", "run again")
+    log.info(
+        "%s %s of %s is %s: %d %s, %d refused",
+        what,
+        job.id,
+        job.slug,
+        job.state.value,
+        job.done,
+        done,
+        job.refused,
+    )
+
+
 class JobDriver:
     """Goes on with every job that is not over. `look` after one has begun; `close` at the end."""
 
@@ -110,6 +124,8 @@ class JobDriver:
             except Exception as error:
                 await self._give_up(job, error)
                 return
+        if current is not None:
+            _tell_end(current)
 
     async def _give_up(self, job: Job, error: Exception) -> None:
         """Stop a job that cannot go on. If not even that can be done, it goes on at the next start."""

@@ -5,6 +5,7 @@ These routes are Perdure's own. Each takes effect with the commit that its answe
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
@@ -22,7 +23,11 @@ from perdure.server.http import read_body
 from perdure.server.rest import wrapped
 from perdure.shard.commands import OverrideConfig, PauseFunction, RemoveApp
 
+log = logging.getLogger("perdure.server")
+
 MAX_BYTES = 1024 * 1024
+MAX_LOGGED = 500
+"""Characters of limits that were set that stand in the log."""
 
 Endpoint = Callable[[Server, Request], Awaitable[Response]]
 
@@ -97,6 +102,7 @@ async def resume(server: Server, request: Request) -> Response:
 async def _pause(server: Server, request: Request, pause: Pause) -> Response:
     function = _function(server, request.path_params["slug"])
     await server.submit(PauseFunction(slug=function.id, pause=pause))
+    log.info("function %s is %s", function.slug, "resumed" if pause is Pause.NO else f"paused ({pause})")
     return wrapped(server, function_state(server, function))
 
 
@@ -106,6 +112,11 @@ async def put_overrides(server: Server, request: Request) -> Response:
     fields = await read_request(server, request, dict[str, msgspec.Raw])
     body = msgspec.json.encode(fields)
     await server.submit(OverrideConfig(slug=function.id, overrides=body if fields else None))
+    log.info(
+        "function %s: limits are set by hand to %s",
+        function.slug,
+        " ".join(body.decode().split())[:MAX_LOGGED],
+    )
     return wrapped(server, function_state(server, function))
 
 
@@ -113,6 +124,7 @@ async def drop_overrides(server: Server, request: Request) -> Response:
     """Go back to what the code says."""
     function = _function(server, request.path_params["slug"])
     await server.submit(OverrideConfig(slug=function.id, overrides=None))
+    log.info("function %s: limits are those of its code again", function.slug)
     return wrapped(server, function_state(server, function))
 
 
@@ -124,6 +136,7 @@ async def archive_app(server: Server, request: Request) -> Response:
     if not found:
         raise RequestError(404, f"app not found: {name[:200]}", "not_found")
     await server.submit(RemoveApp(app_id=found[0].id))
+    log.info("app %r is archived", found[0].name)
     return wrapped(server, {"id": found[0].id, "name": found[0].name, "archived": True})
 
 

@@ -256,7 +256,7 @@ def run(run_id: str, watch: bool, full: bool, url: str, signing_key: str | None,
     """Show what happened to a run: its steps with their times, attempts, errors and results."""
     client = make_client(url, signing_key)
     if watch:
-        _exit_by(watching.watch(client, run_id, as_json, full))
+        _exit_by(watching.watch(client, run_id, as_json, full, lambda: _why_it_waits(client, run_id)))
         return
     found, now = client.trace(run_id)
     if as_json:

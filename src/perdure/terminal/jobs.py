@@ -14,7 +14,7 @@ from perdure.terminal.arguments import make_client, server_options
 from perdure.terminal.client import Client
 from perdure.terminal.failures import TerminalError
 from perdure.terminal.rendering import sign
-from perdure.terminal.text import Line, Piece, age, clean, cut, line, table
+from perdure.terminal.text import Line, Piece, age, clean, cut, date_and_time, line, table
 from perdure.terminal.watching import EVERY_S, patiently
 
 CANCELLATION = "bulk_run"
@@ -154,7 +154,16 @@ def _one(client: Client, job: Job, watch: bool, stop: bool, as_json: bool) -> No
     if as_json:
         printing.show_json(answer)
     else:
-        printing.show([outcome(client.read(answer, Job))])
+        found = client.read(answer, Job)
+        printing.show([outcome(found)] if stop else one_job(found))
+
+
+def one_job(job: Job) -> list[Line]:
+    """What a job is, and what it has done in the end, or up to now."""
+    kind = "bulk cancellation" if job.kind == CANCELLATION else "replay"
+    when = date_and_time(parse_time(job.created_at), None)
+    rows = (("job", job.id), ("what", f"{kind} of {clean(job.function_id)}"), ("since", when))
+    return [outcome(job), *(line("  ", Piece(f"{label:<7}", "dim"), text) for label, text in rows)]
 
 
 def jobs_table(found: list[Job], now: int, width: int | None) -> list[Line]:

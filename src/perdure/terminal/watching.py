@@ -15,7 +15,7 @@ from perdure.terminal import printing
 from perdure.terminal.client import Client
 from perdure.terminal.failures import Unavailable, Unreachable
 from perdure.terminal.records import Span, TracedRun
-from perdure.terminal.text import line
+from perdure.terminal.text import Line, line
 from perdure.terminal.trace import Tree, change
 
 EVERY_S = 0.5
@@ -47,12 +47,14 @@ def follow(client: Client, run_id: str) -> Iterator[tuple[TracedRun, int]]:
         yield run, now
 
 
-def watch(client: Client, run_id: str, as_json: bool, full: bool) -> TracedRun:
-    """Show a run until it has ended; the run as it ended."""
+def watch(
+    client: Client, run_id: str, as_json: bool, full: bool, why: Callable[[], list[Line]] = list
+) -> TracedRun:
+    """Show a run until it has ended; the run as it ended. On a terminal `why` is shown below it meanwhile."""
     if as_json:
         return _as_json(client, run_id)
     if printing.on_terminal():
-        return _as_picture(client, run_id, full)
+        return _as_picture(client, run_id, full, why)
     return _as_log(client, run_id, full)
 
 
@@ -67,10 +69,11 @@ def _as_json(client: Client, run_id: str) -> TracedRun:
     return last
 
 
-def _as_picture(client: Client, run_id: str, full: bool) -> TracedRun:
+def _as_picture(client: Client, run_id: str, full: bool, why: Callable[[], list[Line]]) -> TracedRun:
     picture = printing.Picture()
     for run, now in follow(client, run_id):
         lines = Tree(run, now, printing.width(), full=full).lines()
+        lines += [] if run.ended else patiently(why)
         picture.draw(lines, whole=run.ended)
     return run
 

@@ -151,7 +151,9 @@ class TestShown:
     def test_a_restart_keeps_it_and_says_so(self, tmp_path: Path) -> None:
         first = Server.start(tmp_path)
         move(first, by="30d")
-        assert "ahead" not in first.process.output.read_text()
+        log = first.process.output.read_text()
+        assert "ahead" not in log
+        assert "the clock was moved by 4w2d, to " in log
         first.stop()
         second = Server.start(tmp_path)
         try:

@@ -427,3 +427,28 @@ def test_pages_of_other_hosts_change_nothing(scripted: Make, http: httpx.Client)
     assert http.post(f"/v1/functions/{fn.slug}/pause", headers=foreign).status_code == 403
     assert http.delete(f"/v1/apps/{fn.slug}", headers=foreign).status_code == 403
     assert shown(fn)["paused"] is None
+
+
+def test_what_a_person_does_stands_in_the_log(scripted: Make) -> None:
+    fn = scripted([DONE])
+    fn.run()
+    pause(fn, mode="skip")
+    resume(fn)
+    assert put(fn, concurrency=2).status_code == 200
+    fn.server.http.delete(f"/v1/functions/{fn.slug}/overrides")
+    job = {"function_id": fn.slug, "statuses": ["COMPLETED"]}
+    replayed = fn.server.http.post("/v1/replays", json=job)
+    assert replayed.status_code in (200, 201), replayed.text
+    end = f"replay {replayed.json()['data']['id']} of {fn.slug} is done: 1 run again, 0 refused"
+    log = until("the end of the job", lambda: text if end in (text := log_of(fn)) else "")
+    for line in (
+        f"function {fn.slug} is paused (skip)",
+        f"function {fn.slug} is resumed",
+        f'function {fn.slug}: limits are set by hand to {{"concurrency":2}}',
+        f"function {fn.slug}: limits are those of its code again",
+    ):
+        assert log.count(line) == 1, line
+
+
+def log_of(fn: Scripted) -> str:
+    return fn.server.process.output.read_text(errors="replace")

@@ -297,6 +297,26 @@ class TestEvents:
         assert self.fate(http, second)["fate"] == "duplicate"
         assert self.fate(http, second)["run_ids"] == [run]
 
+    @pytest.mark.parametrize(
+        ("rule", "where"),
+        [
+            ({"debounce": {"period": "1h"}}, "held by a debounce"),
+            ({"batchEvents": {"maxSize": 3, "timeout": "1h"}}, "collected in a batch"),
+        ],
+    )
+    def test_a_duplicate_of_what_is_held_back(
+        self, http: httpx.Client, server: Server, scripted: Make, rule: dict[str, Any], where: str
+    ) -> None:
+        fn = scripted([], **rule)
+        event = {"name": f"bare/{fn.slug}", "id": f"same-{time.time_ns()}"}
+        (first,), (second,) = server.send(event), server.send(event)
+        assert self.fate(http, first)["fate"] in ("debounced", "collected")
+        told = self.fate(http, second)
+        assert (told["fate"], "run_ids" in told) == ("duplicate", False)
+        assert (
+            told["text"] == f"an event of the same id was taken before, and is {where}: this one is dropped"
+        )
+
     def test_skipped(self, http: httpx.Client, server: Server, scripted: Make) -> None:
         fn = scripted([ops(op("Sleep", "nap", name="1h"))], singleton={"mode": "skip"})
         first = started(server, fn)

@@ -423,6 +423,7 @@ class TestOnATerminal:
         text = on_a_terminal(server.url, "run", run, "--watch", NO_COLOR="1")
         first, *others = text.split("\x1b[J")
         assert "sleeps until" in first
+        assert "  why       sleeping until " in first
         assert others
         assert all(each.startswith(("●", "✓")) for each in others)
         assert 'output    "done"' in others[-1]

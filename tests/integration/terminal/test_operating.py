@@ -290,6 +290,10 @@ class TestJobs:
         assert [row[2] for row in rows[1:3]] == [cancelled, replayed]
         assert rows[2][4:] == ["1", "run", "again", fn.slug]
         assert terminal.json("jobs", replayed.lower())["id"] == replayed
+        shown = terminal("jobs", replayed).out.splitlines()
+        assert shown[:2] == ["✓ done  1 run again", f"  job    {replayed}"]
+        assert shown[2].startswith("  what   replay of ")
+        assert re.fullmatch(r"  since  \d{4}-\d\d-\d\d \d\d:\d\d:\d\d.*", shown[3])
         assert terminal("jobs", replayed, "--stop").out == "✓ done  1 run again\n", "it was over"
 
     def test_what_is_wrong(self, terminal: Terminal):
