@@ -24,6 +24,9 @@ from perdure.shard.rows import KeyRef
 from perdure.shard.schedules import Schedule
 from perdure.shard.state import State
 
+LATE_MS = 1_000
+"""A firing that comes so much later than its jitter allows was missed: the server was away, or its clock moved."""
+
 
 def put_schedules(state: State, function: Function) -> None:
     """Bring the schedules of a function to what it is registered with: what is unchanged goes on as it was."""
@@ -66,8 +69,11 @@ def fire_schedule(state: State, ref: KeyRef) -> None:
         return
     function = state.functions.by_id[ref.owner]
     trigger = next(t for t in function.config.triggers if t.cron == schedule.text)
-    # What passed in between, with jitter taken off, was missed: the latest stands for all.
-    latest = cron.missed(schedule.text, schedule.since, state.now - trigger.jitter_ms)
+    # What passed in between, with jitter taken off, was missed: the latest stands for all. If any was, that may be one
+    # whose own jitter is not over: otherwise it would fire as well, in the same moment.
+    jitter = trigger.jitter_ms
+    late = state.now - schedule.scheduled > jitter + LATE_MS
+    latest = cron.missed(schedule.text, schedule.since, state.now if late else state.now - jitter)
     recent = state.now - schedule.scheduled <= cron.CATCH_UP_MS
     fires = latest if latest is not None else (schedule.scheduled if recent else None)
     if fires is not None:

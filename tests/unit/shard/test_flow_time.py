@@ -150,6 +150,22 @@ class TestCron:
         assert texts == [f"{n:02}" for n in range(1, len(texts) + 1)]
         assert len(texts) >= 9
 
+    @pytest.mark.parametrize("seconds", [0, 1, 10, 30, 60, 99])
+    def test_one_that_is_just_due_stands_for_those_that_were_missed(self, seconds: int) -> None:
+        """Also while its own jitter is not over: two runs in one moment are of no use to anybody."""
+
+        @virtually
+        async def test() -> None:
+            w = await clocked("2026-03-02T10:00:30", config("f", {"cron": "*/5 * * * *", "jitter": "100s"}))
+            await down(w, 20 * 60 - 30 + seconds)
+            assert [text[11:16] for text in scheduled(w)] == ["10:20"]
+            await w.sleep(280 - seconds)
+            assert [text[11:16] for text in scheduled(w)] == ["10:20"]
+            await w.sleep(125)
+            assert [text[11:16] for text in scheduled(w)] == ["10:20", "10:25"]
+
+        test()
+
     @virtually
     async def test_several_schedules_and_an_event(self) -> None:
         w = await clocked(
