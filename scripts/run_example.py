@@ -34,6 +34,8 @@ USUAL_APP_PORTS: tuple[int, ...] = (
     *range(3000, 3011),
     5000,
 )
+DEFAULT_PORT = 8288
+"""Where the server and its commands look for each other if nobody says otherwise."""
 READY_SECONDS = 30.0
 APP_SECONDS = 10.0
 # The server gives calls under way 10 s to end when it is told to stop.
@@ -48,7 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description="Start the server and the example app. Other options go to `perdure dev`."
     )
-    parser.add_argument("--port", type=int, default=8288, help="where the server listens")
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="where the server listens")
     parser.add_argument("--app-port", type=int, help="where the app listens (the first free usual one)")
     parser.add_argument("--data-dir", default=".perdure", help="where the server and the app keep their data")
     chosen, server_args = parser.parse_known_args()
@@ -215,7 +217,7 @@ class Pair:
                 await output
                 return True
             await output
-            self.say(name, f"ended by itself: {describe_end(child.returncode)}")
+            self.say(name, f"ended, {describe_end(child.returncode)}")
             quick_ends = quick_ends + 1 if time.monotonic() - started < QUICK_SECONDS else 0
             if quick_ends == QUICK_ENDS:
                 self.say(name, f"ended {QUICK_ENDS} times as soon as it had started; not starting it again")
@@ -282,11 +284,14 @@ class Pair:
         """The text that greets a newcomer."""
         app, server = f"http://localhost:{self.app_port}", f"http://localhost:{self.port}"
         pids = ", ".join(f"{name} {child.pid}" for name, child in sorted(self.children.items()))
+        perdure = (
+            ".venv/bin/perdure" if self.port == DEFAULT_PORT else f"PERDURE_URL={server} .venv/bin/perdure"
+        )
         transcript = (
             "Ann: Doing this by hand is slow. Bob: I will send you a demo next week. Ann: We have $12,000."
         )
         return f"""
-  Perdure  {server}   (its REST answers; there are no pages yet)
+  Perdure  {server}   (its REST and GraphQL answer; docs/server.md, docs/terminal.md)
   App      {app}   (examples/call_transcripts)
 
   Try in another terminal. Upload a transcript; the answer comes at once, the job runs in the background:
@@ -294,10 +299,11 @@ class Pair:
     curl {app}/calls -H 'content-type: application/json' \\
       -d '{{"transcript": "{transcript}"}}'
 
-  Watch it, with the id and the event_id of that answer:
+  Watch it: with the id of that answer at the app, and at the server in the terminal:
 
     curl {app}/calls/ID
-    curl {server}/v1/events/EVENT_ID/runs
+    {perdure} runs
+    {perdure} run RUN_ID --watch
 
   Let the second step fail once (it is tried again 15 to 45 seconds later), or take 20 seconds:
 
