@@ -22,7 +22,8 @@ again by the next call. When its attempts are used up, StepTimeoutError is raise
 **The end.** Once there is an answer the strands that wait for steps are cancelled, which runs their `finally`
 blocks; a step that they come to then is cancelled too.
 
-Everything here runs on one event loop, and `now_ns` tells the time.
+Everything here runs on one event loop, but for `begin`, `begin_ask` and `run_at_once`, which a sync function's
+thread asks by itself. `now_ns` tells the time.
 """
 
 from __future__ import annotations
@@ -277,6 +278,9 @@ class Call:
                 patience = TARGET_PATIENCE_S if looking_for_target else PATIENCE_S
                 self._patience = self.loop.call_later(patience, self._lose_patience)
             return
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
         if len(self.strands):
             self._decide()
 
