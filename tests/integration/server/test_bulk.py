@@ -309,7 +309,7 @@ class TestRefusals:
                 "function not found",
             ),
             ("cancellations", {"started_before": "yesterday"}, 400, "RFC 3339"),
-            ("cancellations", {"started_before": now_text(60_000)}, 400, "must be in the past"),
+            ("cancellations", {"started_before": "2100-01-01T00:00:00Z"}, 400, "must be in the past"),
             (
                 "cancellations",
                 {"started_before": now_text(), "started_after": now_text()},
