@@ -15,8 +15,7 @@ from perdure.shard import matching, memory, scheduling
 from perdure.shard.dispatch import Dispatcher
 from perdure.shard.flow_loads import FlowLoads
 from perdure.shard.keys import BATCH, CLOSED_BATCH, RATE, SINGLETON, THROTTLE, Recent
-from perdure.shard.lines import Line, Lines, needs_of
-from perdure.shard.queues import END, START, Queue
+from perdure.shard.lines import Lines, needs_of
 from perdure.shard.rows import KeyRef
 from perdure.shard.state import State
 
@@ -150,18 +149,6 @@ def same_key_again() -> list[Patch]:
     return [(Node, "join", join)]
 
 
-def line_read_from_the_start() -> list[Patch]:
-    """A line is read from its start again and again, instead of from where it was."""
-    real = Queue.take_window
-
-    def take_window(self: Queue, refs: Any, snapshot: int, limit: int) -> None:
-        real(self, refs, snapshot, limit)
-        if isinstance(self, Line) and self.edge is not END:
-            self.edge = START
-
-    return [(Queue, "take_window", take_window)]
-
-
 def read_keys_win() -> list[Patch]:
     """What was read under a key wins over what batches have changed since."""
 
@@ -260,7 +247,6 @@ RULE_MUTANTS: dict[str, Callable[[], list[Patch]]] = {
         cancelled_by_ulid,
         schedule_not_advanced,
         same_key_again,
-        line_read_from_the_start,
         read_keys_win,
         effects_forgotten,
     )
