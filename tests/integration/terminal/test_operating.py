@@ -52,6 +52,9 @@ def cancelled(fn: Scripted, runs: list[str]) -> int:
     return sum(fn.server.run(run)["status"] == "Cancelled" for run in runs)
 
 
+INTERRUPT = "\x03"
+
+
 @dataclass
 class Screen:
     """A command on a terminal of its own, typed to by the test."""
@@ -59,6 +62,7 @@ class Screen:
     url: str
     arguments: tuple[str, ...]
     text: str = ""
+    _typed: str = ""
     _ids: tuple[int, int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -74,21 +78,22 @@ class Screen:
             self.text += os.read(self._ids[1], 65536).decode()
 
     def type(self, text: str) -> None:
+        self._typed = text
         os.write(self._ids[1], text.encode())
 
     def interrupt(self) -> None:
         os.kill(self._ids[0], signal.SIGINT)
 
-    def end(self, again: str = "") -> int:
+    def end(self) -> int:
         """Read to its end; its exit code.
 
-        `again` is typed when nothing has come for some seconds: an interrupt just before Python waits for a line is seen
-        at the next one only.
+        An interrupt is typed again when nothing has come for some seconds: one just before Python waits for a line is
+        seen at the next only.
         """
         try:
             while True:
-                if again and not select.select([self._ids[1]], [], [], 5)[0]:
-                    self.type(again)
+                if self._typed == INTERRUPT and not select.select([self._ids[1]], [], [], 5)[0]:
+                    self.type(INTERRUPT)
                     continue
                 part = os.read(self._ids[1], 65536)
                 if not part:
@@ -232,7 +237,7 @@ class TestCancel:
         screen = Screen(server.url, ("cancel", "--function", fn.slug))
         screen.shows("Cancel 3 runs? [y/N]")
         screen.type(answer)
-        assert screen.end("\x03" if answer == "\x03" else "") == code
+        assert screen.end() == code
         assert cancelled(fn, runs) == count
         assert ("3 cancelled" in screen.text) == bool(count)
         assert Screen(server.url, ("cancel", "--function", fn.slug, "--yes")).end() == 0
