@@ -154,10 +154,11 @@ class Commits:
             self._fail("events", f"{program.slug} starts although it is archived", row.id)
         key = (row.function_id, event.id)
         last = self._runs_of.get(key)
-        taken = event.received_at if self.flow.may_be_held(row.function_id) else row.created_at
+        # Between receipt and run the clock may jump ahead, and the key be a day old when the event is decided.
+        taken = max(event.received_at, row.created_at)
         if last is not None and taken - last < self._dedupe_ms - CLOCK_SET_BACK_MS:
             self._fail("events", f"{program.slug} starts a second time for the event id {event.id}", row.id)
-        self._runs_of[key] = taken
+        self._runs_of[key] = min(event.received_at, row.created_at)
 
     # Items
 

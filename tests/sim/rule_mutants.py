@@ -12,6 +12,8 @@ from perdure.core.model import RunStatus, WaitKind
 from perdure.core.pacing import Gate
 from perdure.protocol.ids import ulid_time_ms
 from perdure.shard import matching, memory, scheduling
+from perdure.shard.admitting import timer_id
+from perdure.shard.batch import TIMER_ITEM
 from perdure.shard.dispatch import Dispatcher
 from perdure.shard.flow_loads import FlowLoads
 from perdure.shard.keys import BATCH, CLOSED_BATCH, RATE, SINGLETON, THROTTLE, Recent
@@ -133,6 +135,7 @@ def schedule_not_advanced() -> list[Patch]:
     def fire_schedule(state: State, ref: KeyRef) -> None:
         real(state, ref)
         state.batch.changes.keys.pop(ref, None)
+        state.batch.items.pop((timer_id(ref), TIMER_ITEM), None)
 
     from perdure.shard import dispatch
 
