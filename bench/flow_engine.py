@@ -164,7 +164,8 @@ async def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         rates: dict[str, list[tuple[float, float]]] = {"short": [], "long": []}
         for name, waiting in (("short", options.started), ("long", options.queued)):
             database = folder / f"{name}.db"
-            await queue_up(database, waiting + options.started * 2)
+            # Each measurement starts some more than it waits for: the last one must not run out of runs.
+            await queue_up(database, waiting + options.started * 4)
             for _ in range(3):
                 rates[name].append(await start_rate(database, options.started))
         record["starts"] = {
