@@ -222,7 +222,7 @@ def _hold(state: State, function: Function, decision: Hold) -> None:
     held = decision.decision
     ref = KeyRef(DEBOUNCE, function.id, decision.key.id)
     if held.fires is not None:
-        _put_aside(state, KeyRef(CLOSED_DEBOUNCE, function.id, _new_id(state)), held.fires.encode())
+        _put_aside(state, KeyRef(CLOSED_DEBOUNCE, function.id, state.new_id()), held.fires.encode())
     state.put_key(ref, held.state.encode())
     if held.action is debounce.DebounceAction.OPENED or held.sooner:
         # A due time that moves on is not written again: the timer looks at it when it fires.
@@ -250,10 +250,6 @@ def _put_aside(state: State, ref: KeyRef, value: bytes) -> None:
     """What is over starts its run at once, by a timer that is due now."""
     state.put_key(ref, value)
     state.set_timer(timer_id(ref), ref.owner, state.now)
-
-
-def _new_id(state: State) -> str:
-    return state.new_id()
 
 
 def receipts_of(ref: KeyRef, value: bytes) -> list[int]:

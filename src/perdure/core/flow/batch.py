@@ -112,8 +112,3 @@ def add(rule: Batch, state: BatchState | None, event: Arrival, now: int, batch_i
 def is_full(rule: Batch, state: BatchState) -> bool:
     """Whether the batch runs without waiting for its timer."""
     return len(state.events) >= rule.max_size or state.bytes >= MAX_BYTES
-
-
-def is_due(state: BatchState, now: int) -> bool:
-    """Whether the batch runs now because its time is over."""
-    return now >= state.due

@@ -84,11 +84,6 @@ def add(rule: Debounce, state: DebounceState | None, event: Arrival, now: int) -
     return DebounceDecision(DebounceAction.REPLACED, replaced, sooner=due < state.due, left_out=state.event)
 
 
-def is_due(state: DebounceState, now: int) -> bool:
-    """Whether the run of a debounce starts now."""
-    return now >= state.due
-
-
 def _opened(rule: Debounce, event: Arrival, now: int) -> DebounceState:
     return DebounceState(event, now, _due(rule, now, now))
 

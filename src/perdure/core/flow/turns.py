@@ -40,7 +40,6 @@ from __future__ import annotations
 import heapq
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
-from itertools import islice
 
 from perdure.core.flow.concurrency import Need
 from perdure.core.flow.favourite import Favourite
@@ -187,18 +186,6 @@ class Turns:
         mine = (ticket.order, ticket.run, ticket.seq)
         ahead = sum(1 for entry in node.items if entry[:3] < mine and entry[3].node is node)
         return Explanation(tuple(reversed(obstacles)), ahead)
-
-    def in_line(self, counter: str, most: int = 10) -> list[str]:
-        """The items that stand first in the line of a counter, one for each group that takes turns there.
-
-        Functions that share the counter take turns too: theirs are listed one function after the other.
-        """
-        crossing = self._crossings.get(counter)
-        if crossing is None:
-            return []
-        lines = [gate.line for gate in crossing.gates.values() if gate.line]
-        firsts = (node.first_item() for line in lines for node in line)
-        return list(islice((item for item in firsts if item is not None), most))
 
     def can_turn(self, function_id: str) -> bool:
         """Whether it is worth asking for the next item of a function: a turn may still find no room."""

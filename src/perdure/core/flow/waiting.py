@@ -154,16 +154,6 @@ class Node:
         """Whether a turn here could serve somebody."""
         return self.live > 0 or bool(self.round)
 
-    def first_item(self) -> str | None:
-        """The item that the next turn here would serve, as far as is known without looking for room."""
-        if self.live:
-            return min(entry for entry in self.items if entry[3].node is self)[3].item
-        for child in self.round or ():
-            item = child.first_item()
-            if item is not None:
-                return item
-        return None
-
     def join(self, child: Node, *, first: bool = False) -> None:
         """Put a child in the round."""
         if self.round is None:

@@ -392,26 +392,6 @@ def test_the_place_in_the_line_of_a_counter() -> None:
     assert sorted(places) == [1, 2, 3] or places == [1, 1, 1]
 
 
-def test_who_is_next_at_a_counter() -> None:
-    turns = Turns()
-    turns.set_limits("F", {"F/x": 1, "F/u": 1})
-    turns.set_limits("G", {"G/x": 1})
-    turns.hold("old", [wide("x")])
-    tickets = [ticket(f"f{n}", wide("x"), narrow("u", n), order=-n) for n in range(3)]
-    wait_all(turns, [*tickets, ticket("g0", wide("x", "G"), function="G")])
-    assert drain(turns) == []
-    assert turns.in_line("x") == ["f0", "g0"]
-    assert turns.in_line("x", 1) == ["f0"]
-    assert turns.in_line("nothing") == []
-    turns.withdraw(tickets[0])
-    assert turns.in_line("x") == ["f1", "g0"]
-    turns.give_back("old")
-    assert drain(turns) == ["f1"]
-
-
-# Nobody waits for ever
-
-
 def test_a_branch_that_needs_two_counters_is_served_beside_streams_that_need_one() -> None:
     """Each time one of the two has room, somebody who needs only that one is there first."""
     turns = Turns()
