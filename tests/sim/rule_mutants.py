@@ -12,11 +12,10 @@ from perdure.core.model import RunStatus, WaitKind
 from perdure.core.pacing import Gate
 from perdure.protocol.ids import ulid_time_ms
 from perdure.shard import matching, memory, scheduling
-from perdure.shard.admitting import timer_id
 from perdure.shard.batch import TIMER_ITEM
 from perdure.shard.dispatch import Dispatcher
 from perdure.shard.flow_loads import FlowLoads
-from perdure.shard.keys import BATCH, CLOSED_BATCH, RATE, SINGLETON, THROTTLE, Recent
+from perdure.shard.keys import BATCH, CLOSED_BATCH, RATE, SINGLETON, THROTTLE, Recent, timer_id
 from perdure.shard.lines import Lines, needs_of
 from perdure.shard.rows import KeyRef
 from perdure.shard.state import State

@@ -37,7 +37,7 @@ from perdure.core.flow.keys import Key
 from perdure.core.flow.rate_limit import RateState
 from perdure.core.flow.stored import Arrival
 from perdure.core.functions import Function
-from perdure.core.model import Run, WaitKind
+from perdure.core.model import Item, Run, WaitKind
 from perdure.core.planning import plan_cancel, plan_match
 from perdure.protocol.events import IncomingEvent
 from perdure.protocol.memos import plain_error_memo, rate_limited_memo
@@ -50,6 +50,7 @@ from perdure.shard.keys import (
     DEBOUNCE,
     RATE,
     SINGLETON,
+    timer_id,
 )
 from perdure.shard.rows import EventRow, KeyRef
 from perdure.shard.state import State
@@ -58,9 +59,6 @@ _REPLACED = "invoked function was debounced: another event has taken the place o
 NOTHING_KNOWN = Known()
 NO_EVENT: dict[str, object] = {}
 """Stands for the event where no rule looks into it."""
-
-TIMER = "~"
-"""The ids of timers of rules begin with it."""
 
 
 def key_refs(function_id: str, keys: Keys) -> list[KeyRef]:
@@ -80,7 +78,7 @@ def holders(found: Mapping[KeyRef, bytes]) -> list[str]:
     """
     runs = [value.decode() for ref, value in found.items() if ref.kind == SINGLETON]
     held = [DebounceState.decode(value) for ref, value in found.items() if ref.kind == DEBOUNCE]
-    return runs + [state.event.correlation.partition(".")[0] for state in held if state.event.correlation]
+    return runs + [invoker_of(state.event.correlation) for state in held if state.event.correlation]
 
 
 def start_function(
@@ -168,20 +166,7 @@ def _start(
             reason = "Singleton: another run of the same key has taken its place."
             state.apply(plan_cancel(holder, state.now, reason))
             state.note_effect(events[-1][1].internal_id, holder, "cancel")
-    how = Beginning(
-        how.correlation,
-        decision.flow if decision.flow.matters else None,
-        decision.deadline,
-        decision.held,
-        function.config.cancel if decision.cancellable else (),
-        how.since,
-        how.batch_id,
-        how.cron,
-        how.original_run_id,
-        from_step=how.from_step,
-        copied=how.copied,
-    )
-    return state.create_run(function, events, how)
+    return state.create_run(function, events, how, decision)
 
 
 def _put_rate(state: State, function: Function, key: Key, rate: RateState) -> None:
@@ -190,32 +175,34 @@ def _put_rate(state: State, function: Function, key: Key, rate: RateState) -> No
     state.put_key(KeyRef(RATE, function.id, key.id), rate.encode(), max(expires, 1))
 
 
+def invoker_of(correlation: str) -> str:
+    """The run whose step invoked a function."""
+    return correlation.partition(".")[0]
+
+
+def _invoking_step(state: State, correlation: str) -> tuple[Run, Item] | None:
+    """The run whose step invoked a function and that step's item, if the run is in memory and waits still."""
+    step = correlation.partition(".")[2]
+    parent = state.memory.get(invoker_of(correlation))
+    for item in parent.items.values() if parent is not None else ():
+        if parent is not None and item.step_id == step:
+            return parent, item
+    return None
+
+
 def _refuse_invoker(state: State, correlation: str | None, memo: bytes) -> None:
-    """Tell the step that invoked a function that there is no run, if its own run is in memory and waits."""
-    if correlation is None:
+    """Tell the step that invoked a function that there is no run."""
+    found = None if correlation is None else _invoking_step(state, correlation)
+    if found is None:
         return
-    parent_id, _, step = correlation.partition(".")
-    parent = state.memory.get(parent_id)
-    for wait in list(parent.waits.values()) if parent is not None else ():
-        item = parent.items.get(wait.n) if parent is not None else None
-        if parent is not None and item is not None and wait.kind is WaitKind.INVOKE and item.step_id == step:
-            settings = state.settings_for(parent)
-            state.apply(plan_match(parent, wait, memo, "", state.now, settings, failed=True))
-            return
+    parent, item = found
+    wait = parent.waits.get(item.n)
+    if wait is not None and wait.kind is WaitKind.INVOKE:
+        settings = state.settings_for(parent)
+        state.apply(plan_match(parent, wait, memo, "", state.now, settings, failed=True))
 
 
 # Events that are held back
-
-
-def timer_id(ref: KeyRef) -> str:
-    """The id of the timer of what stands under a key."""
-    return f"{TIMER}{ref.kind}~{ref.owner}~{ref.key}"
-
-
-def read_timer_id(timer: str) -> KeyRef:
-    """The key that `timer_id` made an id of."""
-    _, kind, owner, key = timer.split("~", 3)
-    return KeyRef(kind, owner, key)
 
 
 def _hold(state: State, function: Function, decision: Hold) -> None:
@@ -319,11 +306,8 @@ def start_target(
     """Start the one function that a step has invoked or whose schedule has come."""
     how = Beginning(target.correlation, cron=target.cron)
     run, _ = start_function(state, function, [event], keys, found, how, parsed=parsed)
-    if run is None or target.correlation is None:
-        return
-    parent_id, _, step = target.correlation.partition(".")
-    parent = state.memory.get(parent_id)
-    for item in list(parent.items.values()) if parent is not None else ():
-        if parent is not None and item.step_id == step:
-            state.note_invoked(parent, item, event[1].internal_id, run)
-            return
+    found_step = (
+        None if run is None or target.correlation is None else _invoking_step(state, target.correlation)
+    )
+    if run is not None and found_step is not None:
+        state.note_invoked(*found_step, event[1].internal_id, run)

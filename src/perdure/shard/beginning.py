@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from perdure.core.flow.admission import RunFlow
 from perdure.core.model import FromStep, ItemKind
 from perdure.core.plan import NewItem, SavedStep
 from perdure.protocol.events import IncomingEvent
-from perdure.protocol.functions import Cancel
 
 TriggerEvent = tuple[int, IncomingEvent]
 """An event and its receipt."""
@@ -17,17 +15,12 @@ TriggerEvent = tuple[int, IncomingEvent]
 class Beginning(msgspec.Struct, frozen=True, gc=False):
     """How a run comes to be.
 
-    `correlation` names the step that invoked it. `flow` and `deadline` come from its admission. `held` says that it
-    waits until the function is resumed. `cancellations` are armed, for events received after `since` (0: after its
-    first event). `skipped` is (reason, holder) of a run that is only written down. `copied` are steps of the run
-    `original_run_id`, with their results, that stand before `from_step`.
+    `correlation` names the step that invoked it. Its function's cancellations count for events received after
+    `since` (0: after its first event). `skipped` is (reason, holder) of a run that is only written down. `copied` are
+    steps of the run `original_run_id`, with their results, that stand before `from_step`.
     """
 
     correlation: str | None = None
-    flow: RunFlow | None = None
-    deadline: int | None = None
-    held: bool = False
-    cancellations: tuple[Cancel, ...] = ()
     since: int = 0
     batch_id: str | None = None
     cron: str | None = None

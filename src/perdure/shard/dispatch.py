@@ -21,10 +21,9 @@ from perdure.core.pacing import Gate
 from perdure.core.requests import build_request, request_op
 from perdure.protocol.calls import Call
 from perdure.protocol.failures import OpError
-from perdure.shard.admitting import TIMER, read_timer_id
 from perdure.shard.calls import CallBuilder, job_id, uses_api
 from perdure.shard.commands import FireRule, LookBack
-from perdure.shard.keys import CRON, LOOKBACK, THROTTLE
+from perdure.shard.keys import CRON, LOOKBACK, THROTTLE, TIMER, read_timer_id
 from perdure.shard.lines import Line, TurnQueue, needs_of
 from perdure.shard.loads import Loads
 from perdure.shard.looking_back import read_lookback

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from perdure.core.flow.admission import Keys, Origin
 from perdure.core.flow.admission import ask as ask_rules
-from perdure.shard.admitting import correlation_of, holders, key_refs, origin_of, receipts_of
+from perdure.shard.admitting import correlation_of, holders, invoker_of, key_refs, origin_of, receipts_of
 from perdure.shard.commands import (
     Command,
     FireRule,
@@ -241,4 +241,4 @@ class FlowLoads(Reads):
 def _invokers(command: FireRule) -> list[str]:
     """The runs whose steps have invoked the function by events that a rule held back: they may have to be told."""
     steps = [correlation_of(row) for row in command.events]
-    return [step.partition(".")[0] for step in steps if step is not None]
+    return [invoker_of(step) for step in steps if step is not None]

@@ -38,6 +38,21 @@ JOB = "job"
 KEPT = (THROTTLE, PLACE, CRON, CLOCK, JOB)
 
 
+TIMER = "~"
+"""The ids of timers of rules begin with it."""
+
+
+def timer_id(ref: KeyRef) -> str:
+    """The id of the timer of what stands under a key."""
+    return f"{TIMER}{ref.kind}~{ref.owner}~{ref.key}"
+
+
+def read_timer_id(timer: str) -> KeyRef:
+    """The key that `timer_id` made an id of."""
+    _, kind, owner, key = timer.split("~", 3)
+    return KeyRef(kind, owner, key)
+
+
 class Recent:
     """What batches have changed that some read under way, or still to be taken in, may not have seen."""
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from perdure.core.model import Run
 from perdure.core.operations import SIGNAL_EVENT, SIGNAL_PATH
-from perdure.shard.admitting import holders
+from perdure.shard.admitting import holders, invoker_of
 from perdure.shard.calls import job_id
 from perdure.shard.commands import (
     CallEnded,
@@ -221,7 +221,7 @@ class Loads(FlowLoads):
                 and command.target is not None
                 and command.target.correlation
             ):
-                self._pin(command, command.target.correlation.partition(".")[0])
+                self._pin(command, invoker_of(command.target.correlation))
 
     def _take_page(self, match: EventMatch, lookup: WaitLookup, page: list[WaitRef]) -> None:
         """Join a page of stored waits with those in memory, in their order, and cut it where the next page

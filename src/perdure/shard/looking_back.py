@@ -12,8 +12,8 @@ import msgspec
 
 from perdure.core.model import Run, WaitKind
 from perdure.core.planning import plan_match
-from perdure.shard.admitting import timer_id
 from perdure.shard.commands import LookBack, ParsedEvent
+from perdure.shard.keys import timer_id
 from perdure.shard.matching import holds
 from perdure.shard.rows import KeyRef
 from perdure.shard.state import State

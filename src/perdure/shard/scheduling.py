@@ -16,10 +16,9 @@ from perdure.core.functions import Function
 from perdure.protocol import lifecycle
 from perdure.protocol.events import internal_event
 from perdure.protocol.functions import Trigger
-from perdure.shard.admitting import timer_id
 from perdure.shard.beginning import Beginning
 from perdure.shard.commands import Target
-from perdure.shard.keys import CRON
+from perdure.shard.keys import CRON, timer_id
 from perdure.shard.rows import KeyRef
 from perdure.shard.schedules import Schedule
 from perdure.shard.state import State

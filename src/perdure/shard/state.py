@@ -15,7 +15,7 @@ from perdure.core import history
 from perdure.core.cancelling import cancel_waits
 from perdure.core.ending import EndEvent, end_events
 from perdure.core.flow import timeouts
-from perdure.core.flow.admission import Pause, RunFlow
+from perdure.core.flow.admission import Pause, RunFlow, Start
 from perdure.core.functions import Function
 from perdure.core.model import (
     CALLING,
@@ -38,7 +38,7 @@ from perdure.shard.beginning import ORDINARY, Beginning, TriggerEvent
 from perdure.shard.commands import Command, ContinueEvent, Target
 from perdure.shard.holdings import Holdings
 from perdure.shard.job import Job
-from perdure.shard.keys import LOOKBACK, PLACE, SINGLETON
+from perdure.shard.keys import LOOKBACK, PLACE, SINGLETON, timer_id
 from perdure.shard.lines import Line, line_name, needs_of
 from perdure.shard.ports import Entropy
 from perdure.shard.rows import (
@@ -108,12 +108,20 @@ class State(Holdings):
         """Remember by the event (its internal id) that it ended a wait of the run, or cancelled it."""
         self.batch.changes.run_events.append(RunEventRow(event_id, run.id, how))
 
-    def create_run(self, function: Function, events: list[TriggerEvent], how: Beginning = ORDINARY) -> Run:
+    def create_run(
+        self,
+        function: Function,
+        events: list[TriggerEvent],
+        how: Beginning = ORDINARY,
+        admitted: Start | None = None,
+    ) -> Run:
         """Create a run of `function` for its trigger events (receipt, event).
 
-        It starts when it is due: at once, or when the first event's time comes.
+        It starts when it is due: at once, or when the first event's time comes. `admitted` is what the rules of the
+        function said, None if it has none that bear on the run.
         """
         now = self.now
+        flow = admitted.flow if admitted is not None and admitted.flow.matters else None
         first = events[0][1]
         run = Run(
             self.run_ids.next(now),
@@ -126,8 +134,8 @@ class State(Holdings):
             now,
             correlation=how.correlation,
             original_run_id=how.original_run_id,
-            flow=how.flow,
-            flow_row=None if how.flow is None else how.flow.encode(),
+            flow=flow,
+            flow_row=None if flow is None else flow.encode(),
             batch_id=how.batch_id,
             cron=how.cron,
             from_step=how.from_step,
@@ -136,7 +144,7 @@ class State(Holdings):
         self.batch.touch_run(run)
         for _, event in events[1:]:
             self.batch.changes.run_events.append(RunEventRow(event.internal_id, run.id))
-        problems = () if how.flow is None else how.flow.problems
+        problems = () if flow is None else flow.problems
         note = history.QueuedNote(first.internal_id, first.name, how.correlation or "", problems)
         self._note(run, "queued", history.encode(note))
         if how.skipped is not None:
@@ -144,18 +152,24 @@ class State(Holdings):
             return run
         ahead = 0 if how.original_run_id else self.ahead  # what its sender has put off, by the sender's clock
         due = now if how.batch_id else max(now, first.ts + ahead)
-        self.add_item(run, how.first_item(due), held=how.held)
+        self.add_item(run, how.first_item(due), held=admitted is not None and admitted.held)
         if how.from_step is not None:
             self._copy(run, how.from_step, how.copied)
-        if how.deadline is not None:
-            self.add_item(run, NewItem(ItemKind.DEADLINE, "", "", how.deadline, data=b"start"))
-        if how.cancellations:
-            for wait in cancel_waits(run, how.cancellations, how.since or run.receipts[0], now):
-                self.memory.add_wait(run, wait)
-                self.batch.put_wait(run, wait)
+        if admitted is not None:
+            self._guard(run, function, admitted, how.since or run.receipts[0])
+        return run
+
+    def _guard(self, run: Run, function: Function, admitted: Start, since: int) -> None:
+        """Arm what may cancel the run, and note that it holds its singleton's key."""
+        if admitted.deadline is not None:
+            self.add_item(run, NewItem(ItemKind.DEADLINE, "", "", admitted.deadline, data=b"start"))
+        for wait in cancel_waits(
+            run, function.config.cancel if admitted.cancellable else (), since, self.now
+        ):
+            self.memory.add_wait(run, wait)
+            self.batch.put_wait(run, wait)
         if run.flow is not None and run.flow.singleton is not None:
             self.put_key(KeyRef(SINGLETON, function.id, run.flow.singleton.id), run.id.encode())
-        return run
 
     def _copy(self, run: Run, start: FromStep, steps: tuple[SavedStep, ...]) -> None:
         """The run begins with the results of another's steps."""
@@ -209,7 +223,7 @@ class State(Holdings):
             self.batch.put_wait(run, kept)
             if wait.lookback:
                 key = KeyRef(LOOKBACK, run.function_id, f"{run.id}.{n}.{self.real_now - wait.lookback}")
-                self.set_timer(f"~{key.kind}~{key.owner}~{key.key}", run.function_id, self.now)
+                self.set_timer(timer_id(key), run.function_id, self.now)
         if new.invocation is not None:
             self._invoke(run, item, new.invocation)
         return item

@@ -19,9 +19,8 @@ from __future__ import annotations
 from perdure.core.model import CALLING, Item, ItemKind, Part, Run, RunStatus, WaitKind
 from perdure.errors import RequestError
 from perdure.protocol.durations import DAY, format_duration
-from perdure.shard.admitting import TIMER, read_timer_id
 from perdure.shard.commands import MoveClock
-from perdure.shard.keys import BATCH, CLOCK, CLOSED_BATCH, CRON, LOOKBACK
+from perdure.shard.keys import BATCH, CLOCK, CLOSED_BATCH, CRON, LOOKBACK, TIMER, read_timer_id
 from perdure.shard.memory import run_from_rows
 from perdure.shard.ports import Store
 from perdure.shard.rows import ItemRef, KeyRef, KeyRow
