@@ -14,7 +14,7 @@ Duration: TypeAlias = timedelta | str | float
 Moment: TypeAlias = datetime | str
 """A point in time: a datetime with a time zone, or an RFC 3339 text such as `"2030-01-31T09:00:00Z"`."""
 
-_EPOCH_OFFSET = 1000
+_MS_IN_SECOND = 1000
 
 
 def milliseconds(duration: Duration, what: str) -> int:
@@ -27,7 +27,7 @@ def milliseconds(duration: Duration, what: str) -> int:
         except ValueError as error:
             raise UsageError(f"{what}: {error}") from None
     elif isinstance(duration, int | float) and not isinstance(duration, bool):
-        ms = int(duration * 1000)
+        ms = int(duration * _MS_IN_SECOND)
     else:
         raise UsageError(
             f"{what}: {duration!r} is no duration; give a timedelta, seconds, or a text like '1h30m'."
@@ -50,7 +50,7 @@ def moment_ms(moment: Moment, what: str) -> int:
                 f"{what}: {moment!r} has no time zone, so it means another moment on another machine; "
                 "use datetime.now(UTC) or .astimezone()."
             )
-        return int(moment.timestamp() * _EPOCH_OFFSET)
+        return int(moment.timestamp() * _MS_IN_SECOND)
     try:
         return parse_time(moment)
     except ValueError as error:

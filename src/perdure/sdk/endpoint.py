@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -186,8 +185,3 @@ def _retry_headers(reply: Reply) -> dict[str, str]:
     if reply.retry_after is not None:
         headers["retry-after"] = reply.retry_after
     return headers
-
-
-def lowered(headers: Any) -> dict[str, str]:
-    """Headers with their names in lower case."""
-    return {str(name).lower(): str(value) for name, value in headers}

@@ -8,7 +8,7 @@ Fields that are not known are refused: a misspelt `if` must not cancel everythin
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, cast
 
 import msgspec
@@ -24,8 +24,8 @@ from perdure.protocol.faults import explain
 from perdure.protocol.ids import ACCOUNT_ID, ENVIRONMENT_ID, is_ulid, new_ulid
 from perdure.server.context import Server
 from perdure.server.jobs import count_runs
-from perdure.server.operating import read_request
 from perdure.server.rest import wrapped
+from perdure.server.routing import read_request, route_of
 from perdure.shard.commands import StartJob, StopJob
 from perdure.shard.job import Job, JobKind, JobState
 from perdure.shard.rows import FunctionRow
@@ -40,19 +40,11 @@ MAX_RUNNING = 100
 _KINDS = {JobKind.CANCEL: "bulk_run", JobKind.REPLAY: "replay"}
 """The word for what a job does; the first is the reference server's."""
 
-Endpoint = Callable[[Server, Request], Awaitable[Response]]
-
 
 def bulk_routes(server: Server) -> list[Route]:
     """The routes of this module."""
 
-    def route(path: str, **endpoints: Endpoint) -> Route:
-        async def handle(request: Request) -> Response:
-            method = "GET" if request.method == "HEAD" else request.method
-            return await endpoints[method](server, request)
-
-        return Route(path, handle, methods=list(endpoints))
-
+    route = partial(route_of, server)
     return [
         route("/v1/cancellations", GET=list_jobs, POST=start_cancellation),
         route("/v1/cancellations/{job_id}", GET=show_job, DELETE=stop_cancellation),

@@ -14,7 +14,7 @@ from perdure.errors import RequestError
 from perdure.protocol.durations import format_duration, format_time, parse_duration
 from perdure.server.context import Server
 from perdure.server.json import JsonResponse
-from perdure.server.operating import read_request
+from perdure.server.routing import read_request
 from perdure.shard.commands import MoveClock
 from perdure.shard.travel import Timer, Travel
 

@@ -6,7 +6,7 @@ These routes are Perdure's own. Each takes effect with the commit that its answe
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Literal
 
 import msgspec
@@ -17,31 +17,21 @@ from starlette.routing import Route
 from perdure.core.flow.admission import Pause
 from perdure.core.functions import Function
 from perdure.errors import RequestError
-from perdure.protocol.payloads import NestedTooDeeply, json_text
 from perdure.server.context import Server
-from perdure.server.http import read_body
 from perdure.server.rest import wrapped
+from perdure.server.routing import read_request, route_of
 from perdure.shard.commands import OverrideConfig, PauseFunction, RemoveApp
 
 log = logging.getLogger("perdure.server")
 
-MAX_BYTES = 1024 * 1024
 MAX_LOGGED = 500
 """Characters of limits that were set that stand in the log."""
-
-Endpoint = Callable[[Server, Request], Awaitable[Response]]
 
 
 def operating_routes(server: Server) -> list[Route]:
     """The routes of this module."""
 
-    def route(path: str, **endpoints: Endpoint) -> Route:
-        async def handle(request: Request) -> Response:
-            method = "GET" if request.method == "HEAD" else request.method
-            return await endpoints[method](server, request)
-
-        return Route(path, handle, methods=list(endpoints))
-
+    route = partial(route_of, server)
     return [
         route("/v1/functions", GET=list_functions),
         route("/v1/functions/{slug:path}/pause", POST=pause),
@@ -138,15 +128,3 @@ async def archive_app(server: Server, request: Request) -> Response:
     await server.submit(RemoveApp(app_id=found[0].id))
     log.info("app %r is archived", found[0].name)
     return wrapped(server, {"id": found[0].id, "name": found[0].name, "archived": True})
-
-
-async def read_request(server: Server, request: Request, type: Any) -> Any:
-    """The request body; an empty one is `{}`. Raises `RequestError` 400 that says what is wrong with it."""
-    body = await read_body(request.receive, MAX_BYTES, server.intake)
-    try:
-        text = json_text(body.strip() or b"{}")
-        if text is None:
-            raise RequestError(400, "the request body is not JSON")
-        return msgspec.json.decode(text, type=type)
-    except (msgspec.MsgspecError, NestedTooDeeply) as error:
-        raise RequestError(400, f"the request body is wrong: {error}") from None

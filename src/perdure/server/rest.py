@@ -7,7 +7,7 @@ status.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from functools import partial
 
 import msgspec
 from starlette.requests import Request
@@ -23,6 +23,7 @@ from perdure.reading.port import EventRecord, ItemRecord, RunRecord
 from perdure.server.context import Server
 from perdure.server.http import read_body
 from perdure.server.json import JsonResponse
+from perdure.server.routing import route_of
 from perdure.shard.calls import edited_input, job_id
 from perdure.shard.commands import CancelRun, SendSignal
 
@@ -41,19 +42,11 @@ _STATUS_WORDS = {
 }
 _KIND_WORDS = {"discovery": "edge", "step": "edge", "sleep": "sleep", "wait": "pause", "request": "edge"}
 
-Endpoint = Callable[[Server, Request], Awaitable[Response]]
-
 
 def rest_routes(server: Server) -> list[Route]:
     """The routes of this module."""
 
-    def route(path: str, **endpoints: Endpoint) -> Route:
-        async def handle(request: Request) -> Response:
-            method = "GET" if request.method == "HEAD" else request.method
-            return await endpoints[method](server, request)
-
-        return Route(path, handle, methods=list(endpoints))
-
+    route = partial(route_of, server)
     return [
         route("/v0/runs/{run_id}/batch", GET=batch),
         route("/v0/runs/{run_id}/actions", GET=actions),

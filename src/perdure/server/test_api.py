@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,23 +13,18 @@ from perdure.core.functions import Function
 from perdure.errors import RequestError
 from perdure.server.context import Server
 from perdure.server.json import JsonResponse
+from perdure.server.routing import route_of
 from perdure.shard.commands import CancelRun, ForgetKeys, OverrideLimits, PauseFunction
 
 _STEP_LIMIT_MAX = 10_000
 _STATE_LIMIT_MAX = 32 * 1024 * 1024
 _RESET_PAGE = 1_000
 
-Endpoint = Callable[[Server, Request], Awaitable[Response]]
-
 
 def test_routes(server: Server) -> list[Route]:
     """The routes of this module."""
 
-    def route(path: str, endpoint: Endpoint, *methods: str) -> Route:
-        async def handle(request: Request) -> Response:
-            return await endpoint(server, request)
-
-        return Route(path, handle, methods=list(methods))
+    route = partial(route_of, server)
 
     async def step_limit(server: Server, request: Request) -> Response:
         return await _limit(server, request, "steps_per_run", _STEP_LIMIT_MAX)
@@ -38,13 +33,13 @@ def test_routes(server: Server) -> list[Route]:
         return await _limit(server, request, "state_bytes", _STATE_LIMIT_MAX)
 
     return [
-        route("/fn/step-limit", step_limit, "POST", "DELETE"),
-        route("/fn/state-size-limit", state_size_limit, "POST", "DELETE"),
-        route("/test", present, "GET"),
-        route("/test/reset", reset, "POST"),
-        route("/test/function/pause", pause, "POST"),
-        route("/test/function/runs/cancel", cancel, "POST"),
-        route("/test/queue/function-queue-size", queue_size, "GET"),
+        route("/fn/step-limit", POST=step_limit, DELETE=step_limit),
+        route("/fn/state-size-limit", POST=state_size_limit, DELETE=state_size_limit),
+        route("/test", GET=present),
+        route("/test/reset", POST=reset),
+        route("/test/function/pause", POST=pause),
+        route("/test/function/runs/cancel", POST=cancel),
+        route("/test/queue/function-queue-size", GET=queue_size),
     ]
 
 
