@@ -10,7 +10,7 @@ from typing import Any, TypeVar, overload
 
 from perdure.sdk import world
 from perdure.sdk.api import Api
-from perdure.sdk.checkpointing import CheckpointPoster
+from perdure.sdk.checkpointing import Carrier, CheckpointPoster, HttpCarrier, Pace
 from perdure.sdk.declaring import BatchDecorator, Decorator, FailureHandler, default_id, takes
 from perdure.sdk.errors import UsageError
 from perdure.sdk.events import AnyOf, EventType, Trigger
@@ -86,7 +86,8 @@ class App:
         self.sender = Sender(self.settings, self.api, world.now_ms, world.entropy)
         self._checkpoint = checkpoint
         self._warned: set[str] = set()
-        self._posters: dict[str, CheckpointPoster | None] = {}
+        self.carrier: Carrier = HttpCarrier(self.api, world.now_ms)
+        self._paces: dict[str, Pace | None] = {}
 
     def __repr__(self) -> str:
         return f"<perdure app {self.name}: {len(self.functions)} functions>"
@@ -239,14 +240,16 @@ class App:
             )
         self.functions[function.slug] = function
 
-    def poster(self, function: Function[Any, Any]) -> CheckpointPoster | None:
-        """What posts the finished steps of a function, None if that is left to its answers."""
-        if function.slug not in self._posters:
+    def poster(self, function: Function[Any, Any], carrier: Carrier | None = None) -> CheckpointPoster | None:
+        """What posts the finished steps of a call, None if that is left to its answer.
+
+        `carrier` brings them to the server (default: over HTTP).
+        """
+        if function.slug not in self._paces:
             option = function.checkpoint or self._checkpoint
-            self._posters[function.slug] = (
-                None if option is None else CheckpointPoster(self.api, option, world.now_ms)
-            )
-        return self._posters[function.slug]
+            self._paces[function.slug] = None if option is None else Pace(option)
+        pace = self._paces[function.slug]
+        return None if pace is None else CheckpointPoster(pace, carrier or self.carrier)
 
     async def send(self, *events: object) -> list[str]:
         """Send events, in one request; the ids that the server gave them.

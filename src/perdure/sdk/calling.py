@@ -13,6 +13,7 @@ from perdure.sdk import world
 from perdure.sdk.api import TRIES
 from perdure.sdk.app import App
 from perdure.sdk.call import Call
+from perdure.sdk.checkpointing import Carrier
 from perdure.sdk.errors import SerializationError, UsageError
 from perdure.sdk.events import read_event
 from perdure.sdk.exchange import Request
@@ -43,14 +44,14 @@ async def answer_call(app: App, function: Function[Any, Any], request: Request, 
     return await run_job(app, function, job)
 
 
-async def run_job(app: App, function: Function[Any, Any], job: Job) -> Reply:
-    """Run a function for a call that is read."""
+async def run_job(app: App, function: Function[Any, Any], job: Job, carrier: Carrier | None = None) -> Reply:
+    """Run a function for a call that is read. `carrier` brings its finished steps to the server (default: HTTP)."""
     try:
         given = _event_of(function, job)
     except SerializationError as error:
         text = f"The event does not fit {function.slug}. {error}"
         return of_failure(UsageError(text), world.now_ms())
-    call = Call(function, job, world.now_ns, app.poster(function))
+    call = Call(function, job, world.now_ns, app.poster(function, carrier))
     return await call.run(partial(_start, app, given))
 
 
