@@ -14,11 +14,12 @@ from perdure.errors import RequestError
 from perdure.server.context import Server
 from perdure.server.json import JsonResponse
 from perdure.server.routing import route_of
-from perdure.shard.commands import CancelRun, ForgetKeys, OverrideLimits, PauseFunction
+from perdure.shard.commands import CancelRun, CatchUp, ForgetKeys, OverrideLimits, PauseFunction
 
 _STEP_LIMIT_MAX = 10_000
 _STATE_LIMIT_MAX = 32 * 1024 * 1024
 _RESET_PAGE = 1_000
+_RESET_PASSES = 20
 
 
 def test_routes(server: Server) -> list[Route]:
@@ -52,17 +53,32 @@ async def reset(server: Server, _: Request) -> Response:
     """Drop all that is to happen: live runs with their queues and waits, keys that are taken, limits that
     were set.
 
-    No event tells of the runs that end so. Apps, stored events and the history stay. Calls under way are not
-    stopped; what they answer is ignored.
+    Events accepted before it are matched first, and so are those that the server makes meanwhile: none of them starts
+    a run afterwards. Where others go on sending events it takes `_RESET_PASSES` looks and leaves it at that.
+
+    No event tells of the runs that end so. What a debounce or a batch holds stays with it, as do apps, stored events
+    and the history. Calls under way are not stopped; what they answer is ignored.
     """
+    cancelled, receipt = 0, None
+    for _pass in range(_RESET_PASSES):
+        before, receipt = receipt, await server.submit(CatchUp())
+        ended = await _cancel_live(server)
+        cancelled += ended
+        if not ended and receipt == before:
+            break
+    await server.submit(ForgetKeys())
+    return JsonResponse({"ok": True, "cancelled": cancelled})
+
+
+async def _cancel_live(server: Server) -> int:
+    """Cancel the runs that are live without a word. Gives back how many there were."""
     after, cancelled = "", 0
     while run_ids := await server.reader.live_runs(after=after, limit=_RESET_PAGE):
         for future in [server.submit(CancelRun(run=run_id, quiet=True)) for run_id in run_ids]:
             await future
         after = run_ids[-1]
         cancelled += len(run_ids)
-    await server.submit(ForgetKeys())
-    return JsonResponse({"ok": True, "cancelled": cancelled})
+    return cancelled
 
 
 async def _limit(server: Server, request: Request, name: str, most: int) -> Response:

@@ -440,6 +440,17 @@ class MoveClock(Command):
 
 
 @dataclass(slots=True, eq=False)
+class CatchUp(Command):
+    """Wait until every event accepted before has been matched. The answer is the receipt after the last of them.
+
+    Two that give the same answer, one after the other, prove that nothing was accepted between them, by the server
+    itself neither.
+    """
+
+    receipt: int = 0
+
+
+@dataclass(slots=True, eq=False)
 class ForgetKeys(Command):
     """From now on every function may run again for every key (a help for tests). The answer is None.
 

@@ -422,6 +422,11 @@ def stop_job(state: State, command: c.StopJob) -> None:
     answer(state, command, None if job is None else end_job(state, job, command.reason))
 
 
+def catch_up(state: State, command: c.CatchUp) -> None:
+    """All that was accepted before it has been matched: say so."""
+    answer(state, command, command.receipt)
+
+
 def forget_keys(state: State, command: c.ForgetKeys) -> None:
     """Let every function run again for every key, without limits of its own."""
     for kind in (TAKEN, RATE):
@@ -455,6 +460,7 @@ SIMPLE: dict[type[c.Command], Callable[[State, c.Command], None]] = {
     c.PutApp: put_app,  # type: ignore[dict-item]
     c.RemoveApp: remove_app,  # type: ignore[dict-item]
     c.OverrideLimits: override_limits,  # type: ignore[dict-item]
+    c.CatchUp: catch_up,  # type: ignore[dict-item]
     c.ForgetKeys: forget_keys,  # type: ignore[dict-item]
     c.MoveClock: travel,  # type: ignore[dict-item]
     c.CallEnded: call_ended,  # type: ignore[dict-item]

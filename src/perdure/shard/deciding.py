@@ -15,6 +15,7 @@ from perdure.protocol.replies import read_reply
 from perdure.shard import admitting, decide, matching
 from perdure.shard.commands import (
     CallEnded,
+    CatchUp,
     Command,
     ContinueEvent,
     ExplainRun,
@@ -107,6 +108,8 @@ class Decider:
             return command.match is not None or self._loads.prepare_event(command)
         if isinstance(command, FireRule):
             return self._prepare_rule(command)
+        if isinstance(command, CatchUp):
+            return self._loads.prepare_catching_up(command)
         if isinstance(command, MoveClock):
             return self._loads.prepare_move(command)
         if isinstance(command, StepJob):

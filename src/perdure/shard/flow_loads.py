@@ -9,6 +9,7 @@ from perdure.core.flow.admission import Keys, Origin
 from perdure.core.flow.admission import ask as ask_rules
 from perdure.shard.admitting import correlation_of, holders, invoker_of, key_refs, origin_of, receipts_of
 from perdure.shard.commands import (
+    CatchUp,
     Command,
     FireRule,
     LookBack,
@@ -138,11 +139,12 @@ class FlowLoads(Reads):
         self._hold(read, commands)
         self._give_back(list(commands))
 
-    async def _fall_behind(self, command: LookBack) -> None:
-        """Let the events that were received before the wait began be decided first."""
+    async def _fall_behind(self, command: LookBack | CatchUp) -> None:
+        """Let the events that were received before the command be decided first."""
         if self._last_events is not None and not self._last_events.done():
             await asyncio.wait((self._last_events,))
-        command.behind = True
+        if isinstance(command, LookBack):
+            command.behind = True
         self._state.follow_ups.append(command)
         self._give_back([])
 

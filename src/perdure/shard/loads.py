@@ -18,6 +18,7 @@ from perdure.shard.admitting import holders, invoker_of
 from perdure.shard.calls import job_id
 from perdure.shard.commands import (
     CallEnded,
+    CatchUp,
     Command,
     ContinueEvent,
     EventMatch,
@@ -104,6 +105,15 @@ class Loads(FlowLoads):
                 command.looked = True
             return True
         self._signals.append((command, names))
+        return False
+
+    def prepare_catching_up(self, command: CatchUp) -> bool:
+        """Let all events be matched that were accepted before the command. False: it comes back by itself."""
+        state = self._state
+        command.receipt = command.receipt or state.next_receipt
+        if not any(_receipt_of(other) < command.receipt for other in (*state.follow_ups, *self.waiting())):
+            return True
+        self._start(self._fall_behind(command), [command])
         return False
 
     def want_run_for(self, queue: Queue, ref: ItemRef) -> None:
@@ -322,3 +332,10 @@ class Loads(FlowLoads):
             self._state.lines.touched[queue] = None
         else:
             self._state.queues.look(queue, self._state.now)
+
+
+def _receipt_of(command: Command) -> float:
+    """The receipt of the first event that a command is to match; infinite if it matches none."""
+    if isinstance(command, ReceiveEvents):
+        return min(command.receipts, default=0)
+    return command.receipt if isinstance(command, ContinueEvent) else float("inf")

@@ -168,6 +168,21 @@ class TestReset:
         until("more steps", lambda: any(len(call.steps) > 5 for call in fn.calls))
         server.cancel(live(fn, event)["run_id"])
 
+    def test_what_is_still_to_be_matched_starts_nothing_afterwards(
+        self, http: httpx.Client, scripted: Make, server: Server
+    ) -> None:
+        """The end of a run is told of by an event that is matched after the answer to whoever cancelled it."""
+        scripted(
+            lambda call: ops(op("Sleep", "nap", name="1h")),
+            triggers=[{"event": "inngest/function.cancelled"}],
+        )
+        fn = scripted(lambda call: ops(op("Sleep", "nap", name="1h")))
+        runs = [live(fn, fn.trigger())["run_id"] for _ in range(10)]
+        for run in runs:
+            server.cancel(run)
+        assert http.post("/test/reset").json()["cancelled"] >= len(runs)
+        assert http.post("/test/reset").json() == {"ok": True, "cancelled": 0}
+
     def test_of_nothing(self, http: httpx.Client) -> None:
         http.post("/test/reset")
         assert http.post("/test/reset").json() == {"ok": True, "cancelled": 0}

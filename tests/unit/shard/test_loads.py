@@ -14,7 +14,7 @@ from perdure.protocol.ops import read_ops
 from perdure.shard import loads as loads_module
 from perdure.shard import loop as loop_module
 from perdure.shard import memory as memory_module
-from perdure.shard.commands import CancelRun, Checkpoint, Command, EventMatch, SendSignal
+from perdure.shard.commands import CancelRun, CatchUp, Checkpoint, Command, EventMatch, SendSignal
 from perdure.shard.loads import Loads
 from perdure.shard.memory import run_from_rows
 from perdure.shard.rows import WaitLookup, WaitRef
@@ -363,3 +363,33 @@ def test_nothing_is_kept_once_all_is_decided() -> None:
         assert memory.wait_counts == {}
 
     test()
+
+
+@virtually
+async def test_catching_up_waits_for_what_was_accepted_before() -> None:
+    """Also for the server's own events, and for those that follow from them."""
+    chain = [config(f"after-{n}", f"test/{n}") for n in range(2)]
+    told = config("told", "inngest/function.cancelled")
+    world = await World().start(HELLO, told, *chain)
+    await world.send(an_event("test/hello"))
+    run_id = (await world.call()).run_id
+    reads = Reads(world)
+    gate = reads.hold("find_keys")
+    cancelled = world.shard.submit(CancelRun(run=run_id))
+    caught_up = world.shard.submit(CatchUp())
+    await world.settle()
+    assert cancelled.done(), "the run has ended"
+    assert not caught_up.done(), "but nobody has been told"
+    later = asyncio.ensure_future(world.send(an_event("test/0")))
+    await world.settle()
+    gate.set()
+    receipt = await caught_up
+    assert {row.function_id for row in world.tables.runs.values()} >= {functions_of(world)["app-told"]}
+    await later
+    assert await world.submit(CatchUp()) > receipt, "something was accepted meanwhile"
+    assert await world.submit(CatchUp()) == await world.submit(CatchUp())
+
+
+def functions_of(world: World) -> dict[str, str]:
+    """Ids of functions by slug."""
+    return {function.slug: function.id for function in world.shard.state.functions.by_id.values()}
