@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from typing import Protocol
 
 from perdure.sdk.http import Answer, Origin
 from perdure.sdk.settings import Settings
@@ -17,17 +18,32 @@ FIRST_PAUSE_S = 0.1
 """Pause after the first failed try, doubled each time, as in the official JavaScript SDK."""
 
 
+class Requests(Protocol):
+    """A way of making requests to a server: `http.Origin`, or what stands in for it."""
+
+    async def request(
+        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """Make a request. Raises OSError, TimeoutError or ValueError if there is no proper answer."""
+
+
 class Api:
     """The server's API, as an app uses it."""
 
     def __init__(self, settings: Settings, headers: Mapping[str, str]) -> None:
-        self._origin = Origin(settings.api_url)
-        self._events = self._origin if settings.event_url == settings.api_url else Origin(settings.event_url)
+        self._origin: Requests = Origin(settings.api_url)
+        self._events: Requests = (
+            self._origin if settings.event_url == settings.api_url else Origin(settings.event_url)
+        )
         self._bearers = settings.bearers()
         self._first = 0
         self._headers = {"content-type": "application/json", **headers}
         if settings.env:
             self._headers["x-inngest-env"] = settings.env
+
+    def through(self, requests: Requests) -> None:
+        """Make all requests another way from now on, as an app does that has its server in its own process."""
+        self._origin = self._events = requests
 
     async def call(
         self,
@@ -60,7 +76,7 @@ class Api:
         return await self._persist(self._events, "POST", path, body, {**self._headers, **headers}, TRIES)
 
     async def _persist(
-        self, origin: Origin, method: str, path: str, body: bytes, headers: Mapping[str, str], tries: int
+        self, origin: Requests, method: str, path: str, body: bytes, headers: Mapping[str, str], tries: int
     ) -> Answer:
         pause = FIRST_PAUSE_S
         while True:

@@ -44,14 +44,23 @@ async def answer_call(app: App, function: Function[Any, Any], request: Request, 
     return await run_job(app, function, job)
 
 
-async def run_job(app: App, function: Function[Any, Any], job: Job, carrier: Carrier | None = None) -> Reply:
-    """Run a function for a call that is read. `carrier` brings its finished steps to the server (default: HTTP)."""
+async def run_job(
+    app: App,
+    function: Function[Any, Any],
+    job: Job,
+    carrier: Carrier | None = None,
+    now_ns: Callable[[], int] = world.now_ns,
+) -> Reply:
+    """Run a function for a call that is read.
+
+    `carrier` brings its finished steps to the server (default: HTTP); `now_ns` tells the time.
+    """
     try:
         given = _event_of(function, job)
     except SerializationError as error:
         text = f"The event does not fit {function.slug}. {error}"
-        return of_failure(UsageError(text), world.now_ms())
-    call = Call(function, job, world.now_ns, app.poster(function, carrier))
+        return of_failure(UsageError(text), now_ns() // 1_000_000)
+    call = Call(function, job, now_ns, app.poster(function, carrier))
     return await call.run(partial(_start, app, given))
 
 

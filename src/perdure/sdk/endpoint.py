@@ -127,7 +127,7 @@ class Endpoint:
         )
 
     def _of_reply(self, reply: Reply, key: str | None) -> Response:
-        return self._answer(reply.status, reply.body, key, _retry_headers(reply))
+        return self._answer(reply.status, reply.body, key, retry_headers(reply))
 
     def _wrapped(self, reply: Reply, key: str | None) -> bytes:
         """A reply inside of a streamed answer."""
@@ -178,7 +178,8 @@ class Endpoint:
 _OWN_PARAMETERS = frozenset(("fnId", "stepId", "deployId", "probe"))
 
 
-def _retry_headers(reply: Reply) -> dict[str, str]:
+def retry_headers(reply: Reply) -> dict[str, str]:
+    """What an answer's headers say about trying again."""
     headers = {}
     if reply.no_retry is not None:
         headers["x-inngest-no-retry"] = "true" if reply.no_retry else "false"

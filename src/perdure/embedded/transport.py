@@ -1,0 +1,280 @@
+"""Calls of an app's functions within the process: a `shard.ports.Transport` without HTTP.
+
+A call comes as the bytes that would go over the wire, is read by the SDK's `read_job`, and its function is run by
+`run_job`, as for every other way to an app. Its finished steps go to the shard as `Checkpoint` commands, and the
+function goes on when they are on disk (`ShardCarrier`).
+
+The functions may run on another event loop than the shard, in another thread: then whatever passes between the two
+goes through a `Crossing`. Or on the same loop, which is what tests on a virtual clock want:
+
+    transport = InProcessTransport(elsewhere, now_ns=clock.now_ns)   # elsewhere: for requests to the world
+    shard = Shard(store, transport, clock, entropy, settings)
+    transport.serve(app)                                             # its functions run on this very loop
+    transport.attach(shard)                                          # where finished steps go
+    await shard.start()
+    await shard.submit(RegisterApp(registration=registration_of(app)))
+
+Everything that a call asks of the world is an argument: `now_ns` is the SDK's clock for calls made here; the shard
+has its own. What else an app asks of its server (events, signals, a state too large for a call) goes through
+`app.api`; `Api.through` puts something else in the place of HTTP (`perdure.embedded.requests`).
+
+A call has no time limit here: a function that still runs is known to be alive. A task that is cancelled because the
+app's loop ends reports nothing, so that its call is made again at the next start, as after a kill.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from urllib.parse import quote, unquote
+
+import msgspec
+
+from perdure.core.cron import check_cron
+from perdure.core.expressions import compile_expression
+from perdure.embedded.carrier import ShardCarrier
+from perdure.embedded.crossing import Crossing, Here, Threaded
+from perdure.protocol.calls import Call, CallAnswer, CallFailure
+from perdure.protocol.registration import Registration, StepUrl, read_registration
+from perdure.sdk import world
+from perdure.sdk.app import App
+from perdure.sdk.calling import run_job
+from perdure.sdk.endpoint import retry_headers
+from perdure.sdk.errors import UsageError
+from perdure.sdk.exchange import REQUEST_VERSION, SDK
+from perdure.sdk.function import Function
+from perdure.sdk.job import read_job
+from perdure.sdk.reply import Reply, of_failure
+from perdure.shard.loop import Shard
+from perdure.shard.ports import CallHandle, Transport
+
+log = logging.getLogger("perdure")
+
+ORIGIN = "http://in-process/"
+"""Apps of this process are registered below this address, which leads nowhere else."""
+FRAMEWORK = "embedded"
+LINGER_S = 1.0
+"""A call whose task was cancelled by somebody else fails, if the loop still runs so long after (seconds)."""
+
+Done = Callable[[CallAnswer | CallFailure], None]
+_HEADERS = {
+    "x-inngest-sdk": SDK,
+    "x-inngest-req-version": REQUEST_VERSION,
+    "content-type": "application/json",
+}
+
+
+def registration_body(app: App) -> bytes:
+    """What an app registers with, as JSON."""
+    url = ORIGIN + quote(app.name, safe="")
+    return msgspec.json.encode(
+        {
+            "url": url,
+            "v": "0.1",
+            "deployType": "ping",
+            "sdk": SDK,
+            "framework": FRAMEWORK,
+            "appName": app.name,
+            "appVersion": app.version or "",
+            "functions": [function.config(url) for function in app.functions.values()],
+            "headers": {"env": app.settings.env or "", "platform": ""},
+        }
+    )
+
+
+def registration_of(app: App) -> Registration:
+    """The registration of an app, for `RegisterApp`. Raises `RegistrationError` if its functions are at fault."""
+    return read_registration(
+        registration_body(app),
+        check_expression=lambda text: void(compile_expression(text)),
+        check_cron=check_cron,
+    )
+
+
+def void(_: object) -> None:
+    """Nothing, whatever it is given."""
+
+
+class Place(msgspec.Struct, eq=False):
+    """Where an app's functions run, and the ways between there and the shard."""
+
+    app: App
+    loop: asyncio.AbstractEventLoop
+    to_app: Crossing
+    to_shard: Crossing
+    carrier: ShardCarrier
+
+
+class InProcessTransport:
+    """Runs calls of apps in this process; all other calls go on to `elsewhere`.
+
+    Everything but `idle` is used on the shard's loop. `now_ns` tells the calls the time, in ns since the epoch.
+    """
+
+    def __init__(self, elsewhere: Transport, *, now_ns: Callable[[], int] = world.now_ns) -> None:
+        self._elsewhere = elsewhere
+        self._now_ns = now_ns
+        self._functions: dict[str, tuple[Place, Function[object, object]]] = {}
+        self._shard: Shard | None = None
+        self.running: set[RunningCall] = set()
+        """Calls under way."""
+
+    def attach(self, shard: Shard) -> None:
+        """Say where finished steps go: once, before the shard starts."""
+        self._shard = shard
+
+    def shard(self) -> Shard:
+        """The shard that this transport belongs to."""
+        if self._shard is None:
+            raise RuntimeError("InProcessTransport.attach has not been called")
+        return self._shard
+
+    def serve(self, app: App, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """Run the functions of an app, on `loop` (default: this one). A second time takes in what is new."""
+        here = asyncio.get_running_loop()
+        loop = loop or here
+        to_app: Crossing = Here() if loop is here else Threaded(loop)
+        to_shard: Crossing = Here() if loop is here else Threaded(here)
+        place = Place(app, loop, to_app, to_shard, ShardCarrier(self.shard, to_shard, to_app))
+        url = ORIGIN + quote(app.name, safe="")
+        for function in app.functions.values():
+            self._functions[StepUrl.prepare(url, function.slug).to("")] = (place, function)
+
+    def start(self, call: Call, done: Done) -> CallHandle:
+        """Start a call; `done` is called once, later, on the shard's loop."""
+        if not call.url.startswith(ORIGIN):
+            return self._elsewhere.start(call, done)
+        prefix, mark, step_id = call.url.rpartition("stepId=")
+        place, function = self._functions.get(prefix + mark, (None, None))
+        running = RunningCall(self, place, function, call, unquote(step_id), done)
+        self.running.add(running)
+        if place is None:
+            asyncio.get_running_loop().call_soon(running.lost)
+            return running
+        try:
+            place.to_app.put(RunningCall.begin, running)
+        except RuntimeError:
+            log.warning(
+                "The event loop of %s is closed; its calls are made again at the next start.", place.app.name
+            )
+        return running
+
+    def now_ns(self) -> int:
+        """The time for calls made here, in ns since the epoch."""
+        return self._now_ns()
+
+    def cancel_all(self) -> None:
+        """Cancel what still runs, without a word to the shard: it is made again at the next start."""
+        for running in list(self.running):
+            running.drop()
+
+
+class RunningCall:
+    """A call under way. `begin` and what is below it happen on the app's loop, all else on the shard's."""
+
+    __slots__ = ("_call", "_done", "_function", "_over", "_place", "_step_id", "_task", "_transport")
+
+    def __init__(
+        self,
+        transport: InProcessTransport,
+        place: Place | None,
+        function: Function[object, object] | None,
+        call: Call,
+        step_id: str,
+        done: Done,
+    ) -> None:
+        self._transport = transport
+        self._place = place
+        self._function = function
+        self._call = call
+        self._step_id = step_id
+        self._done = done
+        self._task: asyncio.Task[None] | None = None
+        self._over = False
+
+    def cancel(self) -> None:
+        """Give the call up: the function's task is cancelled, `done` gets a failure of code `cancelled`."""
+        if not self._over:
+            asyncio.get_running_loop().call_soon(
+                self._end, CallFailure("cancelled", "The call was given up.")
+            )
+            self._stop()
+
+    def drop(self) -> None:
+        """Cancel the function's task; `done` is never called."""
+        self._over = True
+        self._transport.running.discard(self)
+        self._stop()
+
+    def lost(self) -> None:
+        """No function of this process is meant."""
+        self._end(
+            CallFailure(
+                "http_unreachable",
+                f"No app of this process serves {self._call.url.partition('&stepId')[0]}. Its function was renamed or "
+                "removed, or the app was not started with run_embedded.",
+            )
+        )
+
+    def _end(self, result: CallAnswer | CallFailure) -> None:
+        if not self._over:
+            self._over = True
+            self._transport.running.discard(self)
+            self._done(result)
+
+    def _stop(self) -> None:
+        if self._place is not None:
+            try:
+                self._place.to_app.put(RunningCall._cancel_task, self)
+            except RuntimeError:
+                return  # its loop is closed, and the task with it
+
+    # On the app's loop
+
+    def begin(self) -> None:
+        """Start the function's task."""
+        if not self._over and self._place is not None:
+            self._task = self._place.loop.create_task(self._work(self._place))
+
+    def _cancel_task(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _work(self, place: Place) -> None:
+        assert self._function is not None
+        try:
+            job = read_job(self._call.body, self._step_id, {})
+            reply = await run_job(
+                place.app, self._function, job, place.carrier, now_ns=self._transport.now_ns
+            )
+        except asyncio.CancelledError:
+            place.loop.call_later(LINGER_S, self._report, place, _CUT_SHORT)
+            raise
+        except UsageError as error:
+            reply = of_failure(error, self._transport.now_ns() // 1_000_000)
+        except Exception as error:
+            log.exception("A call of %s could not be answered", self._function.slug)
+            reply = of_failure(error, self._transport.now_ns() // 1_000_000)
+        self._report(place, self._answer(reply))
+
+    def _report(self, place: Place, result: CallAnswer | CallFailure) -> None:
+        try:
+            place.to_shard.put(self._end, result)
+        except RuntimeError:
+            return  # the engine has ended; the call is made again at its next start
+
+    def _answer(self, reply: Reply) -> CallAnswer | CallFailure:
+        if len(reply.body) > self._call.max_answer:
+            return CallFailure(
+                "output_too_large",
+                f"The function answered with {len(reply.body)} bytes; at most {self._call.max_answer} are kept. Store "
+                "large results somewhere else and return where they are.",
+            )
+        more = retry_headers(reply)
+        return CallAnswer(
+            reply.status, {**_HEADERS, **more} if more else _HEADERS, reply.body, self._call.url
+        )
+
+
+_CUT_SHORT = CallFailure("http_unreachable", "The task that ran the function was cancelled from outside.")
