@@ -14,6 +14,16 @@ from bench.processes import BENCH, Process, free_port, python_module
 WAIT_S = 300.0
 """Longest wait for one workload's runs, in s; longer means that runs are lost or the system does not work."""
 
+PYTHON_APPS = {
+    "own": ("bench.apps.own_sdk",),
+    "own-ten": ("bench.apps.own_sdk", "10"),
+    "python": ("bench.apps.python_sdk",),
+    "bare": ("bench.apps.bare",),
+}
+"""Module and further arguments of the apps in Python, by kind."""
+
+KINDS = (*PYTHON_APPS, "js")
+
 
 @dataclass(frozen=True)
 class Times:
@@ -64,14 +74,14 @@ class App:
 
 
 def start_app(kind: str, server_url: str, logs: Path) -> App:
-    """Start the app of a kind (`python`, `js`, `bare`) that serves the workloads' functions to a server."""
+    """Start the app of a kind, one of `KINDS`, that serves the workloads' functions to a server."""
     port = free_port()
     if kind == "js":
         install.javascript_app()
         argv = ["node", str(BENCH / "js" / "app.mjs"), str(port), server_url]
     else:
-        module = {"python": "bench.apps.python_sdk", "bare": "bench.apps.bare"}[kind]
-        argv = python_module(module, str(port), server_url)
+        module, *more = PYTHON_APPS[kind]
+        argv = python_module(module, str(port), server_url, *more)
     env = {"INNGEST_DEV": "1", "NODE_ENV": "production"} if kind == "js" else {}
     process = Process(argv, logs / f"app-{kind}.log", env)
     process.wait_for_port(port)

@@ -27,7 +27,13 @@ from bench.server import DEFAULT_COMMAND, ServerLauncher
 from bench.session import WORKLOADS, Figures, ingest_round, protocol_round
 from bench.workloads import cold_start
 
-APPS = {"python": "Python SDK", "js": "JS SDK", "bare": "bare app"}
+APPS = {
+    "own": "own SDK",
+    "own-ten": "own SDK, ten steps a post",
+    "python": "Python SDK",
+    "js": "JS SDK",
+    "bare": "bare app",
+}
 ALL = {*WORKLOADS, "W5", "start"}
 
 
