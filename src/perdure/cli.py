@@ -24,6 +24,7 @@ _TERMINAL = {
     "runs": "commands",
     "run": "commands",
     "why": "why",
+    "export": "exporting",
     "cancel": "bulk",
     "rerun": "commands",
     "replay": "bulk",

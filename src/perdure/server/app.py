@@ -23,6 +23,7 @@ from perdure.server.clock import clock_routes
 from perdure.server.context import Server
 from perdure.server.event_fates import event_fate_routes
 from perdure.server.explaining import explaining_routes
+from perdure.server.exporting import export_routes
 from perdure.server.graphql.route import GraphqlRoute
 from perdure.server.http import (
     TEXT,
@@ -191,6 +192,7 @@ def _rest(server: Server) -> Starlette:
         *bulk_routes(server),
         *explaining_routes(server),
         *event_fate_routes(server),
+        *export_routes(server),
         rerun_route(server),
         Route("/v0/gql", GraphqlRoute(server)),
         metadata_route(server),

@@ -162,6 +162,17 @@ class Client:
         path = f"/v1/runs/{state.run_id}/why?near_misses={near_misses}"
         return self._rest(path, msgspec.Raw, "This server does not say why a run waits.")
 
+    def export(self, run_id: str) -> msgspec.Raw:
+        """A run as one document, as the server makes it. Raises `NotThere` for an unknown one."""
+        state, _ = self.state(run_id)
+        answer = self._http.request("GET", f"/v1/runs/{state.run_id}/export")
+        if answer.status == 404:
+            raise Refused("This server exports no runs.")
+        if answer.status != 200:
+            raise Refused(f"The server did not export it: {answer.error()}")
+        self._decode(answer.body, msgspec.Raw)
+        return msgspec.Raw(answer.body)
+
     def why_event(self, event_id: str) -> msgspec.Raw | None:
         """What became of an event, as the server says it; None if there is no such event."""
         if not is_ulid(event_id.upper()):
