@@ -13,12 +13,13 @@ import resource
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from perdure import __version__
 from perdure.config import ServerConfig
+from perdure.core.settings import Settings
 from perdure.errors import ConfigError
 from perdure.server.app import Application, build_app
 from perdure.server.auth import Keys
@@ -28,6 +29,7 @@ from perdure.server.jobs import JobDriver
 from perdure.server.metrics import Gauges
 from perdure.server.syncing import Syncing
 from perdure.shard.loop import Shard
+from perdure.shard.ports import Clock, Entropy, Transport
 from perdure.stores.sqlite.reader import SqliteReader
 from perdure.stores.sqlite.store import SqliteStore
 from perdure.transports import HttpTransport
@@ -78,17 +80,37 @@ class RunningServer:
 
 
 @asynccontextmanager
-async def running(config: ServerConfig) -> AsyncIterator[RunningServer]:
-    """Run all parts of a server but the HTTP listener. Leaving ends them and loses nothing."""
+async def running(
+    config: ServerConfig,
+    *,
+    database: str = DATABASE,
+    carry: Callable[[Transport], Transport] | None = None,
+    settings: Settings | None = None,
+    clock: Clock | None = None,
+    entropy: Entropy | None = None,
+) -> AsyncIterator[RunningServer]:
+    """Run all parts of a server but the HTTP listener. Leaving ends them and loses nothing.
+
+    `database` is the file in the data folder. `carry` puts a transport in front of that for HTTP. `settings`
+    (default: the configuration's), `clock` and `entropy` (default: the system's) are the engine's.
+    """
     _make_folder(config.data_dir)
-    wal = config.data_dir / f"{DATABASE}-wal"
-    store = SqliteStore.open(config.data_dir / DATABASE)
-    reader = SqliteReader.open(config.data_dir / DATABASE)
-    transport = HttpTransport(user_agent="Inngest")
-    clock, entropy = WallClock(), Random()
+    path = config.data_dir / database
+    wal = path.with_name(f"{path.name}-wal")
+    store = SqliteStore.open(path)
+    reader = SqliteReader.open(path)
+    http = HttpTransport(user_agent="Inngest")
+    transport = http if carry is None else carry(http)
+    clock, entropy = clock or WallClock(), entropy or Random()
     signing_key = config.signing_keys[0] if config.signing_keys else None
     shard = Shard(
-        store, transport, clock, entropy, config.engine_settings(), kind=config.kind, signing_key=signing_key
+        store,
+        transport,
+        clock,
+        entropy,
+        settings or config.engine_settings(),
+        kind=config.kind,
+        signing_key=signing_key,
     )
     try:
         await shard.start()
@@ -104,7 +126,7 @@ async def running(config: ServerConfig) -> AsyncIterator[RunningServer]:
             Gauges(lambda: _size(wal)),
             Intake(),
         )
-        syncing = Syncing(server, transport)
+        syncing = Syncing(server, http)
         server.sync = syncing.sync
         jobs = JobDriver(server)
         server.drive_jobs = jobs.look
@@ -118,7 +140,7 @@ async def running(config: ServerConfig) -> AsyncIterator[RunningServer]:
             await syncing.close()
             await shard.stop()
     finally:
-        await transport.close()
+        await http.close()
         await reader.close()
         await store.close()
 
