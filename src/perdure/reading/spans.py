@@ -132,7 +132,7 @@ def attempt_spans(run_id: str, parent: Span, activity: Activity) -> list[Span]:
                 attempt.status,
                 attempt.queued,
                 attempts=attempt.number,
-                output_id=_attempt_output(run_id, activity, attempt, place),
+                output_id=attempt_output(run_id, activity, attempt, place),
                 scheduled=attempt.scheduled,
                 started=attempt.started,
                 ended=attempt.ended,
@@ -143,7 +143,7 @@ def attempt_spans(run_id: str, parent: Span, activity: Activity) -> list[Span]:
     return spans
 
 
-def _attempt_output(run_id: str, activity: Activity, attempt: Attempt, place: int) -> str | None:
+def attempt_output(run_id: str, activity: Activity, attempt: Attempt, place: int) -> str | None:
     """The last attempt's result is the activity's own; that of an earlier one its error."""
     if place == len(activity.attempts) - 1 and attempt.ended is not None:
         own = activity_output(run_id, activity)

@@ -16,7 +16,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from perdure.errors import RequestError, StoreUnavailable
+from perdure.protocol.capabilities import CHECKPOINTS_PATH
 from perdure.server import checkpoints, development, ingest, registering, test_api
+from perdure.server.api.routes import api_routes
 from perdure.server.auth import from_foreign_page
 from perdure.server.bulk import bulk_routes
 from perdure.server.clock import clock_routes
@@ -120,11 +122,13 @@ async def _route(server: Server, rest: Application, scope: Scope, receive: Recei
     if server.config.mode == "dev" and from_foreign_page(scope, server.config.host):
         raise RequestError(403, "A web page of another host may not change anything here.", "foreign_origin")
     run_id = _checkpointed(path)
-    if run_id is not None:
-        if method == "POST":
+    if run_id is not None or path == CHECKPOINTS_PATH:
+        if method != "POST":
+            await _wrong_method(send, b"POST")
+        elif run_id is not None:
             await checkpoints.checkpoint(server, receive, send, run_id)
         else:
-            await _wrong_method(send, b"POST")
+            await checkpoints.checkpoints(server, receive, send)
     elif invoke and method == "POST":
         await ingest.invoke(server, scope, receive, send, unquote(path[8:].rstrip("/")))
     elif invoke:
@@ -186,6 +190,7 @@ def _rest(server: Server) -> Starlette:
         Route("/dev", info),
         Route("/dev/traces", dropped, methods=["POST"]),
         Route("/v0/telemetry", dropped, methods=["POST"]),
+        *api_routes(server),
         *registering.registration_routes(server),
         *rest_routes(server),
         *operating_routes(server),

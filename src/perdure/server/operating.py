@@ -42,7 +42,8 @@ def operating_routes(server: Server) -> list[Route]:
     ]
 
 
-def _function(server: Server, slug: str) -> Function:
+def served_function(server: Server, slug: str) -> Function:
+    """A function by its slug or id. Raises `RequestError` 404 if there is none."""
     found = server.shard.state.functions.find(slug)
     if found is None:
         raise RequestError(404, f"function not found: {slug[:200]}", "not_found")
@@ -71,7 +72,7 @@ async def list_functions(server: Server, _: Request) -> Response:
 
 async def show_function(server: Server, request: Request) -> Response:
     """One function."""
-    return wrapped(server, function_state(server, _function(server, request.path_params["slug"])))
+    return wrapped(server, function_state(server, served_function(server, request.path_params["slug"])))
 
 
 class _Pause(msgspec.Struct, forbid_unknown_fields=True):
@@ -90,32 +91,42 @@ async def resume(server: Server, request: Request) -> Response:
 
 
 async def _pause(server: Server, request: Request, pause: Pause) -> Response:
-    function = _function(server, request.path_params["slug"])
-    await server.submit(PauseFunction(slug=function.id, pause=pause))
-    log.info("function %s is %s", function.slug, "resumed" if pause is Pause.NO else f"paused ({pause})")
+    function = served_function(server, request.path_params["slug"])
+    await set_pause(server, function, pause)
     return wrapped(server, function_state(server, function))
 
 
 async def put_overrides(server: Server, request: Request) -> Response:
     """Put parts of a function's configuration in place of the code's. The body has the SDK's own fields."""
-    function = _function(server, request.path_params["slug"])
+    function = served_function(server, request.path_params["slug"])
     fields = await read_request(server, request, dict[str, msgspec.Raw])
-    body = msgspec.json.encode(fields)
-    await server.submit(OverrideConfig(slug=function.id, overrides=body if fields else None))
-    log.info(
-        "function %s: limits are set by hand to %s",
-        function.slug,
-        " ".join(body.decode().split())[:MAX_LOGGED],
-    )
+    await set_overrides(server, function, fields)
     return wrapped(server, function_state(server, function))
 
 
 async def drop_overrides(server: Server, request: Request) -> Response:
     """Go back to what the code says."""
-    function = _function(server, request.path_params["slug"])
-    await server.submit(OverrideConfig(slug=function.id, overrides=None))
-    log.info("function %s: limits are those of its code again", function.slug)
+    function = served_function(server, request.path_params["slug"])
+    await set_overrides(server, function, {})
     return wrapped(server, function_state(server, function))
+
+
+async def set_pause(server: Server, function: Function, pause: Pause) -> None:
+    """Hold or skip new runs of a function, or start them again."""
+    await server.submit(PauseFunction(slug=function.id, pause=pause))
+    log.info("function %s is %s", function.slug, "resumed" if pause is Pause.NO else f"paused ({pause})")
+
+
+async def set_overrides(server: Server, function: Function, fields: dict[str, msgspec.Raw]) -> None:
+    """Put parts of a configuration in place of the code's; none to go back to what the code says."""
+    if not fields:
+        await server.submit(OverrideConfig(slug=function.id, overrides=None))
+        log.info("function %s: limits are those of its code again", function.slug)
+        return
+    body = msgspec.json.encode(fields)
+    await server.submit(OverrideConfig(slug=function.id, overrides=body))
+    shown = " ".join(body.decode().split())[:MAX_LOGGED]
+    log.info("function %s: limits are set by hand to %s", function.slug, shown)
 
 
 async def archive_app(server: Server, request: Request) -> Response:

@@ -28,6 +28,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
+from collections.abc import Callable
 from functools import partial
 
 from perdure.core.settings import Settings
@@ -83,6 +84,8 @@ class Shard:
         """Done when the loop has ended; holds `EpochLost` if another process has taken the shard."""
         self.counts = Counts()
         """What has been done since the start of this process."""
+        self.committed: Callable[[Batch], None] | None = None
+        """Told of each batch that is on disk, after its effects have left."""
         self._store = store
         self._transport = transport
         self._clock = clock
@@ -332,6 +335,8 @@ class Shard:
                 effect()
             except Exception:
                 log.exception("an effect of a batch has failed; the others go on")
+        if self.committed is not None:
+            self.committed(batch)
         state.forget(batch.runs.values())
         self._loads.flush()
 

@@ -9,16 +9,9 @@ from graphql import GraphQLError
 
 from perdure.core.model import FromStep, RunStatus
 from perdure.protocol.ids import is_ulid
-from perdure.reading.outputs import (
-    OutputName,
-    SpanOutput,
-    read_error,
-    read_output_name,
-    run_output,
-    step_output,
-    trigger_payload,
-)
+from perdure.reading.outputs import SpanOutput, read_output_name, trigger_payload
 from perdure.reading.port import ListedRun, RunFilter, RunPlace, RunRecord
+from perdure.reading.results import read_result
 from perdure.reading.spans import Span, trace_id
 from perdure.reading.trace import current_trace, older_trace
 from perdure.server.graphql.apps import app_of, function_of
@@ -206,45 +199,21 @@ def _slug(session: Session, found: RunRecord) -> str:
     return function.slug if function is not None else found.function_id
 
 
-class _EntryError(msgspec.Struct):
-    error: msgspec.Raw = msgspec.Raw()
-
-
 def span_output(_: object, session: Session, outputID: str) -> SpanOutput:
     """The result that a span names."""
     try:
         name = read_output_name(outputID)
     except ValueError as error:
         raise GraphQLError(f"error parsing span identifier: {error}") from None
-    if name.kind == "root":
-        whole = session.whole(name.run_id)
-        return run_output(whole.run, whole.events)
-    if name.kind == "end":
-        return run_output(run(None, session, name.run_id))
-    return _part_output(session, name)
+    found = session.ask(lambda: read_result(session.server.reader, name))
+    if found is None:
+        raise GraphQLError("there is no such output; its run may have been removed")
+    return found
 
 
 def from_step(found: RunRecord | None) -> FromStep | None:
     """Where a rerun began that did not begin at the start."""
     return None if found is None or found.from_step is None else FromStep.decode(found.from_step)
-
-
-def _part_output(session: Session, name: OutputName) -> SpanOutput:
-    reader = session.server.reader
-    if name.kind == "step":
-        step = session.ask(lambda: reader.step_of_run(name.run_id, name.key))
-        if step is not None:
-            start = from_step(session.run(name.run_id))
-            arguments = start.arguments if start is not None and start.id == step.id else None
-            return step_output(step.op, step.memo, arguments)
-    else:
-        n = int(name.key[:12])
-        entries = session.ask(lambda: reader.history_of_run(name.run_id, after=n - 1, limit=1))
-        if entries and entries[0].n == n:
-            error = bytes(msgspec.json.decode(entries[0].body, type=_EntryError).error)
-            if error:
-                return SpanOutput(error=read_error(error))
-    raise GraphQLError("there is no such output; its run may have been removed")
 
 
 RESOLVERS: dict[str, dict[str, Any]] = {
