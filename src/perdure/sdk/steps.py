@@ -17,6 +17,7 @@ from perdure.sdk.events import Event, EventType, read_event
 from perdure.sdk.function import Function
 from perdure.sdk.running import check_code, run_step
 from perdure.sdk.sending import Sender
+from perdure.sdk.standing_in import stand_in
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -92,7 +93,7 @@ class Step(Run):
         step, saved = call.begin(step_id, opts, strand)
         if saved is None:
             await call.reach(step, strand)
-            saved = await run_step(call, step, code, args, kwargs)
+            saved = await run_step(call, step, stand_in(call, step, code), args, kwargs)
         return codec.returns(code)(saved)
 
     def _strand(self, step_id: str) -> asyncio.Task[Any]:

@@ -14,6 +14,7 @@ from perdure.sdk.events import Event, EventType
 from perdure.sdk.function import Function
 from perdure.sdk.running import BRANCH, Thread, check_code
 from perdure.sdk.sending import Sender
+from perdure.sdk.standing_in import stand_in
 from perdure.sdk.steps import Run, send_code, signal_code, wrap_opts
 
 P = ParamSpec("P")
@@ -59,7 +60,7 @@ class SyncStep(Run):
         if saved is None:
             if not self._call.run_at_once(step):
                 thread.ask(self._call.reach(step, thread))
-            saved = thread.run_step(step, code, args, kwargs)
+            saved = thread.run_step(step, stand_in(self._call, step, code), args, kwargs)
         return codec.returns(code)(saved)
 
     @overload

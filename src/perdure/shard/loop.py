@@ -127,6 +127,14 @@ class Shard:
         return len(self._dispatcher.live)
 
     @property
+    def idle(self) -> bool:
+        """Whether nothing is under way and nothing is due: time has to pass, or something has to come."""
+        if self.calls_in_flight or self._unsettled() or self._state.follow_ups or self._dispatcher.has_due():
+            return False
+        due = self._dispatcher.next_time()
+        return due is None or due > self.now()
+
+    @property
     def accepting(self) -> bool:
         """Whether events are taken; if not, `trouble` says why."""
         return self.available and not self._stopping

@@ -79,6 +79,8 @@ class SqliteStore:
         writer: apsw.Connection | None = None
         try:
             writer = connect_writer(path)
+            if not settings.durable:
+                writer.execute("PRAGMA synchronous = OFF")
             migrate(writer, path)
             return cls(path, lock, writer, connect_reader(path), settings)
         except BaseException as error:
