@@ -10,7 +10,7 @@ from typing import Any, TypeVar, overload
 
 from perdure.sdk import world
 from perdure.sdk.api import Api
-from perdure.sdk.checkpointing import Carrier, CheckpointPoster, HttpCarrier, Pace
+from perdure.sdk.checkpointing import Carrier, CheckpointPoster, Pace
 from perdure.sdk.declaring import BatchDecorator, Decorator, FailureHandler, default_id, takes
 from perdure.sdk.errors import UsageError
 from perdure.sdk.events import AnyOf, EventType, Trigger
@@ -29,6 +29,7 @@ from perdure.sdk.options import (
     concurrency_wire,
 )
 from perdure.sdk.portal import portal
+from perdure.sdk.posting import HttpCarrier
 from perdure.sdk.sending import Sender
 from perdure.sdk.settings import read_settings
 from perdure.sdk.strands import CURRENT, IN_STEP

@@ -1,8 +1,8 @@
 """Posting finished steps while the function goes on: when, and who carries them.
 
 *When* is the function's option (`Pace`): after so many steps, and how long a call may go on. *Who* is a
-`Carrier`. Over HTTP that is `HttpCarrier`, the app's own (`App.carrier`). Whoever brings a call another way,
-over a socket or in process, gives `calling.run_job` a carrier of its own for that call:
+`Carrier`. Over HTTP that is `posting.HttpCarrier`, the app's own (`App.carrier`). Whoever brings a call another
+way, over a socket or in process, gives `calling.run_job` a carrier of its own for that call:
 
     class SocketCarrier:
         async def carry(self, job: Job, steps: bytes) -> Receipt:
@@ -21,13 +21,11 @@ from __future__ import annotations
 
 import enum
 import logging
-from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
 
 from perdure.sdk import ops
-from perdure.sdk.api import TRIES, Api
 from perdure.sdk.call import Stale
 from perdure.sdk.durations import milliseconds
 from perdure.sdk.job import Job
@@ -68,36 +66,6 @@ class Carrier(Protocol):
 
         Raises OSError, TimeoutError or ValueError if the server cannot be reached.
         """
-
-
-class HttpCarrier:
-    """Posts steps to the server's API."""
-
-    def __init__(self, api: Api, now_ms: Callable[[], int]) -> None:
-        self._api = api
-        self._now_ms = now_ms
-
-    async def carry(self, job: Job, steps: bytes) -> Receipt:
-        """Post the steps of a call. Raises OSError, TimeoutError or ValueError without an answer."""
-        now = self._now_ms()
-        fields = {
-            "run_id": job.run_id,
-            "fn_id": job.fn_id,
-            "qi_id": job.qi_id,
-            "request_id": job.request_id,
-            "generation_id": job.generation,
-            "request_started_at": now,
-            "steps": msgspec.Raw(steps),
-            "ts": now,
-        }
-        body = msgspec.json.encode(fields)
-        answer = await self._api.call("POST", f"/v1/checkpoint/{job.run_id}/async", body, tries=TRIES)
-        if answer.status == 200:
-            return SAVED
-        if answer.status == 409:
-            return STALE
-        text = answer.body[:200].decode("utf-8", "replace")
-        return refused(f"HTTP {answer.status}: {text}")
 
 
 class Pace:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from perdure.protocol import capabilities
 from perdure.protocol.payloads import without_lone_surrogates
 from perdure.sdk.errors import UsageError
 
@@ -41,7 +42,8 @@ class _Body(msgspec.Struct, gc=False):
 class Job(msgspec.Struct, gc=False):
     """One call. `event`, `events` and the memos in `steps` are raw JSON until somebody asks for them.
 
-    `target` is the hash of the step to run, None for a discovery. `attempt` counts from 0.
+    `target` is the hash of the step to run, None for a discovery. `attempt` counts from 0. `takes_many` says that the
+    server takes the finished steps of many runs in one request, `takes_logs` that it takes log lines.
     """
 
     run_id: str
@@ -57,11 +59,15 @@ class Job(msgspec.Struct, gc=False):
     qi_id: str | None = None
     request_id: str | None = None
     generation: int | None = None
+    takes_many: bool = False
+    traceparent: str | None = None
+    takes_logs: bool = False
 
 
 DEFAULT_ATTEMPTS = 4
 """Attempts if neither the function nor the call says: three retries."""
 
+_CAPABILITIES = capabilities.HEADER.lower()
 _READ: msgspec.json.Decoder[_Body] = msgspec.json.Decoder(_Body)
 
 
@@ -90,6 +96,9 @@ def read_job(body: bytes, step_id: str, headers: Mapping[str, str]) -> Job:
         qi_id=ctx.qi_id,
         request_id=headers.get("x-request-id") or ctx.request_id,
         generation=int(generation) if generation.isdigit() else ctx.generation_id,
+        takes_many=capabilities.offers(headers.get(_CAPABILITIES, ""), capabilities.CHECKPOINTS),
+        traceparent=headers.get("traceparent"),
+        takes_logs=capabilities.offers(headers.get(_CAPABILITIES, ""), capabilities.LOGS),
     )
 
 

@@ -12,6 +12,7 @@ import base64
 from perdure.core.functions import Function
 from perdure.core.model import FromStep, Item, ItemKind, Run, Step
 from perdure.core.settings import Settings
+from perdure.protocol import capabilities
 from perdure.protocol.calls import Call
 from perdure.protocol.ids import ACCOUNT_ID
 from perdure.protocol.memos import input_memo
@@ -71,6 +72,7 @@ class CallBuilder:
             ("User-Agent", "Inngest"),
             ("X-Inngest-Server-Kind", kind),
             ("account-id", ACCOUNT_ID),
+            (capabilities.HEADER, capabilities.OFFERED),
         )
 
     def build(

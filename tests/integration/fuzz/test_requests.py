@@ -103,6 +103,7 @@ TARGETS: list[tuple[str, str, Any]] = [
     ("GET", "/v1/apps/{text}/functions", None),
     ("POST", "/v1/checkpoint/{id}/async", CHECKPOINT),
     ("POST", "/v1/http/runs/{id}/async", CHECKPOINT),
+    ("POST", "/v1/checkpoints", [CHECKPOINT, CHECKPOINT]),
     ("GET", "/{text}", None),
     ("POST", "/v1/{text}", SIGNAL),
 ]

@@ -20,6 +20,7 @@ ROUTES = {
     "/fn/register": (16 * MIB, b'{"appName":"x","url":"'),
     "/v1/signals": (4 * MIB, b'{"signal":"x","data":"'),
     f"/v1/checkpoint/{GHOST}/async": (8 * MIB, b'{"steps":[{"id":"'),
+    "/v1/checkpoints": (16 * MIB, b'[{"steps":[{"id":"'),
 }
 
 

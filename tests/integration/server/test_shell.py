@@ -44,6 +44,7 @@ ROUTES = [
     ("GET", "/v1/apps/x/functions"),
     ("POST", "/v0/gql"),
     ("POST", "/v1/checkpoint/x/async"),
+    ("POST", "/v1/checkpoints"),
     ("POST", "/v1/http/runs/x/async"),
 ]
 UNKNOWN = [
