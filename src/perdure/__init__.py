@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from perdure.sdk.app import App
     from perdure.sdk.asks import Response, Signal
     from perdure.sdk.errors import (
+        ConnectError,
         InvokeError,
         InvokeTimeoutError,
         NonRetriableError,
@@ -43,8 +44,8 @@ _WHERE = {
     "app": ("App",),
     "asks": ("Response", "Signal"),
     "errors": (
-        "InvokeError", "InvokeTimeoutError", "NonRetriableError", "RetryAfterError", "SendError", "StepError",
-        "StepTimeoutError", "UsageError",
+        "ConnectError", "InvokeError", "InvokeTimeoutError", "NonRetriableError", "RetryAfterError", "SendError",
+        "StepError", "StepTimeoutError", "UsageError",
     ),
     "events": ("Event", "EventType", "cron", "event"),
     "function": ("FailureData", "Function"),
@@ -62,6 +63,7 @@ __all__ = [
     "Cancel",
     "Checkpoint",
     "Concurrency",
+    "ConnectError",
     "Debounce",
     "Event",
     "EventType",

@@ -9,8 +9,8 @@ import types
 import perdure
 
 PUBLIC = {
-    "App", "Batch", "Cancel", "Checkpoint", "Concurrency", "Debounce", "Event", "EventType", "FailureData", "Function",
-    "InvokeError", "InvokeTimeoutError", "NonRetriableError", "RateLimit", "Response", "RetryAfterError", "SendError",
+    "App", "Batch", "Cancel", "Checkpoint", "Concurrency", "ConnectError", "Debounce", "Event", "EventType",
+    "FailureData", "Function", "InvokeError", "InvokeTimeoutError", "NonRetriableError", "RateLimit", "Response", "RetryAfterError", "SendError",
     "Signal", "Singleton", "Step", "StepError", "StepTimeoutError", "SyncStep", "Throttle", "Timeouts", "UsageError",
     "__version__", "cron", "event",
 }  # fmt: skip

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
+import signal
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar, overload
 
 from perdure.sdk import world
 from perdure.sdk.api import Api
 from perdure.sdk.checkpointing import Carrier, CheckpointPoster, Pace
 from perdure.sdk.declaring import BatchDecorator, Decorator, FailureHandler, default_id, takes
+from perdure.sdk.durations import Duration, milliseconds
 from perdure.sdk.errors import UsageError
 from perdure.sdk.events import AnyOf, EventType, Trigger
 from perdure.sdk.exchange import SDK
@@ -292,6 +295,49 @@ class App:
         """
         # By name: what serves an app knows the app, not the other way round.
         importlib.import_module("perdure.sdk.serve").mount(self, web_app, path, streaming)
+
+
+    async def connect(
+        self,
+        *others: App,
+        max_concurrency: int | None = None,
+        instance_id: str | None = None,
+        gateway_url: str | Callable[[str], str] | None = None,
+        shutdown_signals: Sequence[signal.Signals] | None = None,
+        drain_timeout: Duration = 25.0,
+    ) -> None:
+        """Take calls over a WebSocket to the server, instead of serving them; runs until it is stopped.
+
+        Nothing has to be reachable from outside, and a cancelled run is noticed while a step runs. Apps of the same
+        server may share the connection (`others`). The worker finds the server by itself, also when it is not up
+        yet, and connects again when the connection is lost.
+
+        `max_concurrency` is how many calls the server may give to this worker at once (default: the variable
+        PERDURE_CONNECT_MAX_WORKER_CONCURRENCY, else no limit). `instance_id` names the worker (default: the
+        machine's name). `gateway_url` is the gateway's address as seen from here, or a function that makes it of the
+        one that the server names.
+
+        It stops on `shutdown_signals` (default: SIGINT and SIGTERM, where the program has no handler of its own), or
+        when its task is cancelled: no call is taken any more, those under way end after their step, and what still
+        runs after `drain_timeout` is stopped. A second signal stops at once.
+
+        Raises ConnectError if the server refuses the worker for a reason that does not go away by itself.
+        """
+        # By name: what serves an app knows the app, not the other way round.
+        worker = importlib.import_module("perdure.sdk.connect.worker")
+        options = worker.Options(
+            max_concurrency=max_concurrency or self.settings.max_worker_concurrency,
+            instance_id=instance_id,
+            gateway_url=gateway_url,
+            shutdown_signals=shutdown_signals,
+            drain_s=milliseconds(drain_timeout, "drain_timeout") / 1000,
+        )
+        await worker.Worker([self, *others], options).run()
+
+    def connect_sync(self, *others: App, **options: Any) -> None:
+        """The same from a script: runs an event loop until the worker is stopped. Takes the options of `connect`."""
+        with suppress(KeyboardInterrupt):
+            asyncio.run(self.connect(*others, **options))
 
 
 def _flat(events: Sequence[object]) -> list[object]:

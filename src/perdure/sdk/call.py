@@ -114,6 +114,7 @@ class Call:
         self._visited: set[str] = set()  # saved steps that the code has come to
         self._done: Reply | None = None  # of the targeted step, once it has run
         self._saved_here: list[bytes] = []
+        self._hurry = False
         self._root: asyncio.Task[Any] | None = None
         self._begun_ns = now_ns()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -235,6 +236,16 @@ class Call:
             raise
         finally:
             watch.end(self)
+
+    def hurry(self) -> None:
+        """End at the next step, which a later call takes up. A call that posts no steps ends with its step anyway."""
+        self._hurry = True
+
+    def abandon(self) -> None:
+        """Stop: nobody wants the answer any more. Async code gets CancelledError; a thread stops at its next step."""
+        self._end(Reply(500, b"null"))
+        for task in self.strands.tasks():
+            task.cancel()
 
     @property
     def slug(self) -> str:
@@ -429,8 +440,10 @@ class Call:
         self.job.steps[step.key.hash] = b'{"data":' + data + b"}"
 
     def _out_of_time(self) -> bool:
-        limit = self._checkpoints.max_runtime_ns if self._checkpoints is not None else None
-        return limit is not None and self.now_ns() - self._begun_ns > limit
+        if self._checkpoints is None:
+            return False
+        limit = self._checkpoints.max_runtime_ns
+        return self._hurry or (limit is not None and self.now_ns() - self._begun_ns > limit)
 
     def _take(self) -> list[bytes]:
         taken, self._saved_here = self._saved_here, []

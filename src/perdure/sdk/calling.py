@@ -38,7 +38,7 @@ async def answer_call(app: App, function: Function[Any, Any], request: Request, 
     """Run a function for a call. Raises UsageError if the call cannot be read."""
     job = read_job(request.body, step_id, request.headers)
     if job.from_api:
-        problem = await _fetch_state(app, job)
+        problem = await fetch_state(app, job)
         if problem is not None:
             return problem
     return await run_job(app, function, job)
@@ -50,10 +50,12 @@ async def run_job(
     job: Job,
     carrier: Carrier | None = None,
     now_ns: Callable[[], int] = world.now_ns,
+    begun: Callable[[Call], None] | None = None,
 ) -> Reply:
     """Run a function for a call that is read.
 
-    `carrier` brings its finished steps to the server (default: HTTP); `now_ns` tells the time.
+    `carrier` brings its finished steps to the server (default: HTTP); `now_ns` tells the time. `begun` is told of
+    the call before its code runs, for whoever may have to stop it.
     """
     try:
         given = _event_of(function, job)
@@ -61,6 +63,8 @@ async def run_job(
         text = f"The event does not fit {function.slug}. {error}"
         return of_failure(UsageError(text), now_ns() // 1_000_000)
     call = Call(function, job, now_ns, app.poster(function, carrier))
+    if begun is not None:
+        begun(call)
     return await call.run(partial(_start, app, given))
 
 
@@ -99,7 +103,16 @@ def _data(function: Function[Any, Any], raw: bytes) -> Any:
     return read_event(raw, function.decode_for(_NAME.decode(raw).name)).data
 
 
-async def _fetch_state(app: App, job: Job) -> Reply | None:
+def unknown_function(app: App, slug: str | None) -> str:
+    """What to tell whoever calls a function that the app has not."""
+    names = ", ".join(sorted(app.functions)) or "none"
+    return (
+        f"The app {app.name} has no function {slug!r}; it has: {names}. Was it renamed or removed? Sync the app, so "
+        "that the server knows its functions."
+    )
+
+
+async def fetch_state(app: App, job: Job) -> Reply | None:
     """Get what was too large for the call: events and finished steps. A reply if that cannot be done."""
     paths = (f"/v0/runs/{job.run_id}/batch", f"/v0/runs/{job.run_id}/actions")
     try:

@@ -113,11 +113,7 @@ class Endpoint:
             )
         function = self.app.functions.get(query.get("fnId", ""))
         if function is None:
-            names = ", ".join(sorted(self.app.functions)) or "none"
-            text = (
-                f"The app {self.app.name} has no function {query.get('fnId')!r}; it has: {names}. Was it renamed or "
-                "removed? Sync the app, so that the server knows its functions."
-            )
+            text = calling.unknown_function(self.app, query.get("fnId"))
             return self._problem(request, 404, "function_not_found", text)
         work = calling.answer_call(self.app, function, request, query.get("stepId", ""))
         if not self.streaming:

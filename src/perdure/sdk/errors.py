@@ -8,6 +8,7 @@ PerdureError
 │   └── InvokeError        the invoked function failed
 │       └── InvokeTimeoutError   … or did not end in time
 ├── SendError              events were refused by the server, or it cannot be reached
+├── ConnectError           the server does not take this worker, and trying again cannot help
 └── UsageError             the code uses the SDK in a way that cannot work; the text says what to do instead
     ├── NestedStepError    a step inside a step
     └── SerializationError a value that is no JSON, or saved JSON that does not fit the annotation
@@ -86,6 +87,10 @@ class SendError(PerdureError):
         super().__init__(message)
         self.status = status
         self.ids = ids
+
+
+class ConnectError(PerdureError):
+    """A worker cannot connect, and trying again will not help; the text says what to change."""
 
 
 class UsageError(PerdureError):

@@ -73,13 +73,13 @@ class Function(Generic[In, Out]):
                 self._by_name[event_name] = known
         return known
 
-    def config(self, url: str) -> dict[str, Any]:
-        """The function as it is registered, for an app that is served at `url`."""
+    def config(self, url: str, runtime: Literal["http", "ws"] = "http") -> dict[str, Any]:
+        """The function as it is registered, for an app that is served at `url`; by `ws` it is called over Connect."""
         query = "&" if "?" in url else "?"
         step: dict[str, Any] = {
             "id": "step",
             "name": "step",
-            "runtime": {"type": "http", "url": f"{url}{query}fnId={self.slug}&stepId=step"},
+            "runtime": {"type": runtime, "url": f"{url}{query}fnId={self.slug}&stepId=step"},
         }
         if (retries := self.options.get("retries")) is not None:
             step["retries"] = {"attempts": retries}

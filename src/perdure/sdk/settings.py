@@ -35,6 +35,7 @@ class Settings(msgspec.Struct, frozen=True):
     serve_origin: str | None = None
     serve_path: str | None = None
     in_band_sync: bool = True
+    max_worker_concurrency: int | None = None
 
     def bearers(self) -> tuple[str | None, ...]:
         """The bearer tokens to try one after the other; one None without a key."""
@@ -79,6 +80,7 @@ def read_settings(
         serve_origin=text("SERVE_ORIGIN") or text("SERVE_HOST"),
         serve_path=text("SERVE_PATH"),
         in_band_sync=(text("ALLOW_IN_BAND_SYNC") or "1").lower() not in _FALSE,
+        max_worker_concurrency=_count(text("CONNECT_MAX_WORKER_CONCURRENCY")),
     )
 
 
@@ -91,6 +93,17 @@ def _dev(given: bool | None, text: str | None, keys: tuple[str, ...]) -> bool:
             "Set PERDURE_SIGNING_KEY to the server's key."
         )
     return not keys if given is None else given
+
+
+def _count(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not text.isdigit() or int(text) < 1:
+        raise ConfigError(
+            f"PERDURE_CONNECT_MAX_WORKER_CONCURRENCY is {text!r}; give the number of calls that this worker may have "
+            "at once, or leave it out."
+        )
+    return int(text)
 
 
 def _check(key: str) -> None:

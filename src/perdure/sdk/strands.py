@@ -119,6 +119,10 @@ class Strands:
     def waiting(self) -> list[Hashable]:
         return list(self._waiting)
 
+    def tasks(self) -> list[asyncio.Task[Any]]:
+        """All strands that are tasks, and not threads."""
+        return [strand for strand in self._parents if isinstance(strand, asyncio.Task)]
+
     def adopt(self, task: asyncio.Task[Any], parent: Hashable | None) -> None:
         """Take a task in, until it is done."""
         self.begin(task, parent)
