@@ -39,7 +39,7 @@ from perdure.protocol.calls import Call, CallAnswer, CallFailure
 from perdure.protocol.registration import Registration, StepUrl, read_registration
 from perdure.sdk import world
 from perdure.sdk.app import App
-from perdure.sdk.calling import run_job
+from perdure.sdk.calling import fetch_state, run_job
 from perdure.sdk.endpoint import retry_headers
 from perdure.sdk.errors import UsageError
 from perdure.sdk.exchange import REQUEST_VERSION, SDK
@@ -245,7 +245,8 @@ class RunningCall:
         assert self._function is not None
         try:
             job = read_job(self._call.body, self._step_id, {})
-            reply = await run_job(
+            problem = await fetch_state(place.app, job) if job.from_api else None
+            reply = problem or await run_job(
                 place.app, self._function, job, place.carrier, now_ns=self._transport.now_ns
             )
         except asyncio.CancelledError:

@@ -15,6 +15,7 @@ from perdure.sdk.api import Api
 from perdure.sdk.checkpointing import Carrier, CheckpointPoster, Pace
 from perdure.sdk.declaring import BatchDecorator, Decorator, FailureHandler, default_id, takes
 from perdure.sdk.durations import Duration, milliseconds
+from perdure.sdk.embedded import Allow, Embedded
 from perdure.sdk.errors import UsageError
 from perdure.sdk.events import AnyOf, EventType, Trigger
 from perdure.sdk.exchange import SDK
@@ -295,6 +296,43 @@ class App:
         """
         # By name: what serves an app knows the app, not the other way round.
         importlib.import_module("perdure.sdk.serve").mount(self, web_app, path, streaming)
+
+    def run_embedded(
+        self,
+        url: str | None = None,
+        *,
+        default_retries: int = 3,
+        retry_interval: int | None = None,
+        grace: float = 10.0,
+        own_thread: bool = True,
+    ) -> Embedded:
+        """Run the engine in this process, over a database such as `sqlite:///jobs.db`, and the functions on this loop.
+
+            async with app.run_embedded("sqlite:///jobs.db"): ...
+            engine = await app.run_embedded("sqlite:///jobs.db"); ...; await engine.stop()
+
+        Without a `url` PERDURE_URL says where, else it is `sqlite:///perdure.db`. With the http address of a server
+        nothing is started here: the app works for that server. `default_retries` is for functions that name none,
+        `retry_interval` (seconds) replaces the backoff, `grace` (seconds) is what functions get at the end. The engine
+        has a thread and a loop of its own unless `own_thread` is False. Raises ConfigError.
+        """
+        embedded: Embedded = importlib.import_module("perdure.embedded").embed(
+            self,
+            url,
+            default_retries=default_retries,
+            retry_interval=retry_interval,
+            grace=grace,
+            own_thread=own_thread,
+        )
+        return embedded
+
+    def mount_dashboard(self, web_app: Any, path: str = "/jobs", *, allow: Allow | None = None) -> None:
+        """Serve the pages and the API of the embedded engine under a path of a FastAPI or Starlette app.
+
+        Who may pass sees and changes everything. `allow` gets the request's ASGI scope and says who; without it only
+        requests from this machine itself, not through a proxy, are let in.
+        """
+        web_app.mount(path, importlib.import_module("perdure.embedded").dashboard(self, allow))
 
 
     async def connect(

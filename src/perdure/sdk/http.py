@@ -30,7 +30,9 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     body: bytes
 
 
-class _Connection:
+class Connection:
+    """An open connection; `used` once it has carried a request."""
+
     __slots__ = ("reader", "used", "writer")
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -54,7 +56,7 @@ class Origin:
         default = 443 if self.tls else 80
         host = f"[{self.host}]" if ":" in self.host else self.host
         self._host_header = host if self.port == default else f"{host}:{self.port}"
-        self._idle: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, list[_Connection]] = (
+        self._idle: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, list[Connection]] = (
             weakref.WeakKeyDictionary()
         )
 
@@ -90,18 +92,22 @@ class Origin:
                 self._give_back(connection, keep)
                 return answer
 
-    async def _connection(self) -> _Connection:
+    async def _connection(self) -> Connection:
         idle = self._idle.get(asyncio.get_running_loop())
         while idle:
             connection = idle.pop()
             if not connection.reader.at_eof() and not connection.writer.is_closing():
                 return connection
             connection.close()
+        return await self.open()
+
+    async def open(self) -> Connection:
+        """A new connection. Raises OSError if there is none to be had."""
         context = ssl.create_default_context() if self.tls else None
         reader, writer = await asyncio.open_connection(self.host, self.port, ssl=context, limit=LIMIT)
-        return _Connection(reader, writer)
+        return Connection(reader, writer)
 
-    def _give_back(self, connection: _Connection, keep: bool) -> None:
+    def _give_back(self, connection: Connection, keep: bool) -> None:
         idle = self._idle.setdefault(asyncio.get_running_loop(), [])
         if keep and len(idle) < MAX_IDLE:
             connection.used = True
@@ -115,7 +121,7 @@ class Origin:
             connection.close()
 
 
-async def _exchange(connection: _Connection, sent: bytes, method: str) -> tuple[Answer, bool]:
+async def _exchange(connection: Connection, sent: bytes, method: str) -> tuple[Answer, bool]:
     reader, writer = connection.reader, connection.writer
     writer.write(sent)
     if len(sent) > LIMIT:

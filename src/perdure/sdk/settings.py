@@ -22,8 +22,9 @@ _FALSE = frozenset(("0", "false", "no", "off"))
 class Settings(msgspec.Struct, frozen=True):
     """What an app knows of its server.
 
-    `api_url` and `event_url` are origins without a slash at the end. `dev` says that calls are taken
-    unsigned; else each must carry a signature by one of `signing_keys`, the newest first.
+    `api_url` and `event_url` are origins without a slash at the end; `has_server` says that somebody gave an
+    address. `database` is a `sqlite:///` URL in place of one: the engine is to run in the app. `dev` says that
+    calls are taken unsigned; else each must carry a signature by one of `signing_keys`, the newest first.
     """
 
     api_url: str
@@ -35,6 +36,8 @@ class Settings(msgspec.Struct, frozen=True):
     serve_origin: str | None = None
     serve_path: str | None = None
     in_band_sync: bool = True
+    database: str | None = None
+    has_server: bool = False
     max_worker_concurrency: int | None = None
 
     def bearers(self) -> tuple[str | None, ...]:
@@ -65,6 +68,9 @@ def read_settings(
     dev_text = text("DEV")
     dev_url = dev_text if dev_text and "://" in dev_text else None
     base = url or environ.get("PERDURE_URL") or environ.get("INNGEST_BASE_URL") or dev_url
+    database = base if base and base.startswith("sqlite:") else None
+    if database is not None:
+        url = base = None
     keys = [signing_key or text("SIGNING_KEY"), signing_key_fallback or text("SIGNING_KEY_FALLBACK")]
     kept = tuple(key for key in keys if key)
     for key in kept:
@@ -79,6 +85,8 @@ def read_settings(
         dev=in_dev,
         serve_origin=text("SERVE_ORIGIN") or text("SERVE_HOST"),
         serve_path=text("SERVE_PATH"),
+        database=database,
+        has_server=base is not None,
         in_band_sync=(text("ALLOW_IN_BAND_SYNC") or "1").lower() not in _FALSE,
         max_worker_concurrency=_count(text("CONNECT_MAX_WORKER_CONCURRENCY")),
     )
@@ -115,5 +123,8 @@ def _check(key: str) -> None:
 
 def _origin(url: str) -> str:
     if not url.startswith(("http://", "https://")):
-        raise ConfigError(f"The server's address {url!r} must begin with http:// or https://.")
+        raise ConfigError(
+            f"The server's address {url!r} must begin with http:// or https://; or with sqlite:/// if the engine is "
+            "to run in the app (run_embedded)."
+        )
     return url.rstrip("/")

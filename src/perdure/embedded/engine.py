@@ -1,0 +1,170 @@
+"""One engine in this process: all parts of a server but the listener, around the in-process transport.
+
+It runs in a thread and an event loop of its own, so that a handler which blocks the app's loop holds up neither
+timers nor what other threads send. On the app's own loop it is a little quicker, for the price of that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import Future as ThreadFuture
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import uvloop
+
+from perdure.bootstrap import SWITCH_INTERVAL_S, RunningServer, running
+from perdure.config import ServerConfig
+from perdure.embedded.doorway import Doorway
+from perdure.embedded.transport import InProcessTransport, registration_body
+from perdure.errors import ConfigError
+from perdure.protocol.registration import RegistrationError
+from perdure.sdk.app import App
+from perdure.server.registering import take_in
+from perdure.shard.ports import Transport
+
+log = logging.getLogger("perdure")
+
+T = TypeVar("T")
+
+
+class Options(msgspec.Struct, frozen=True):
+    """How an embedded engine is run.
+
+    `default_retries` is for functions that name none; `retry_interval` (seconds) replaces the backoff. `grace`
+    (seconds) is what functions under way get at the end. `own_thread` False puts the engine on the app's loop.
+    """
+
+    default_retries: int = 3
+    retry_interval: int | None = None
+    grace: float = 10.0
+    own_thread: bool = True
+
+
+class Engine:
+    """The engine of one database. `start`, then `join` for each app; `stop` ends it and loses nothing."""
+
+    def __init__(self, database: Path, options: Options) -> None:
+        self.database = database
+        self._options = options
+        self._config = ServerConfig(
+            data_dir=database.parent,
+            discovery=False,
+            poll=False,
+            default_retries=options.default_retries,
+            retry_interval=options.retry_interval,
+        )
+        self._ready: ThreadFuture[None] = ThreadFuture()
+        self._thread: threading.Thread | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping: asyncio.Event | None = None
+        self._parts: RunningServer | None = None
+        self._transport: InProcessTransport | None = None
+
+    @property
+    def parts(self) -> RunningServer:
+        """The parts of the server. Raises ConnectionError while it does not run."""
+        if self._parts is None:
+            raise ConnectionError("the embedded engine does not run")
+        return self._parts
+
+    async def start(self) -> None:
+        """Take the database and begin.
+
+        Raises `AlreadyRunning` if another process has it, `StoreError` or `ConfigError` if it cannot be used.
+        """
+        if self._options.own_thread:
+            self._thread = threading.Thread(target=self._run_thread, name="perdure-engine", daemon=True)
+            self._thread.start()
+        else:
+            self._task = asyncio.get_running_loop().create_task(self._run())
+        await asyncio.wrap_future(self._ready)
+
+    async def join(self, app: App) -> None:
+        """Run the functions of an app on this loop. Raises `ConfigError` if they are declared wrongly."""
+        await self.run(self._join(app, asyncio.get_running_loop()))
+
+    async def _join(self, app: App, loop: asyncio.AbstractEventLoop) -> None:
+        assert self._transport is not None
+        self._transport.serve(app, loop)
+        try:
+            await take_in(self.parts.server, registration_body(app))
+        except RegistrationError as error:
+            raise ConfigError(f"The functions of {app.name} cannot be run. {error.reason}") from None
+
+    async def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run something on the engine's loop, from any other. Raises ConnectionError if the engine has ended."""
+        loop = self._loop
+        if loop is None:
+            work.close()
+            raise ConnectionError("the embedded engine has ended")
+        if loop is asyncio.get_running_loop():
+            return await work
+        try:
+            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, loop))
+        except RuntimeError:
+            if not loop.is_closed():
+                raise
+            work.close()
+            raise ConnectionError("the embedded engine has ended") from None
+
+    async def stop(self) -> None:
+        """Start no more calls, wait for those under way, end."""
+        if self._loop is not None and self._stopping is not None:
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._stopping.set)
+        if self._task is not None:
+            await asyncio.wait({self._task})
+        elif self._thread is not None:
+            await asyncio.to_thread(self._thread.join)
+
+    def _run_thread(self) -> None:
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(self._run())
+
+    def _carry(self, elsewhere: Transport) -> Transport:
+        self._transport = InProcessTransport(elsewhere)
+        return self._transport
+
+    async def _run(self) -> None:
+        settings = msgspec.structs.replace(self._config.engine_settings(), inline_state_bytes=sys.maxsize)
+        try:
+            async with running(
+                self._config, database=self.database.name, carry=self._carry, settings=settings
+            ) as parts:
+                assert self._transport is not None
+                self._transport.attach(parts.server.shard)
+                async with Doorway(self.database, parts.app):
+                    self._begin(parts)
+                    await self._until_stopped(parts)
+                    await parts.server.shard.stop(self._options.grace)
+                    self._transport.cancel_all()
+        except BaseException as error:
+            if self._ready.done():
+                log.critical("the embedded engine has failed", exc_info=error)
+            else:
+                self._ready.set_exception(error)
+        finally:
+            self._parts = self._loop = None
+
+    def _begin(self, parts: RunningServer) -> None:
+        self._parts = parts
+        self._stopping = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._ready.set_result(None)
+
+    async def _until_stopped(self, parts: RunningServer) -> None:
+        """Wait until somebody ends the engine, or its shard ends by itself, which it has told the log."""
+        assert self._stopping is not None
+        asked = asyncio.ensure_future(self._stopping.wait())
+        either: set[asyncio.Future[Any]] = {asked, parts.server.shard.ended}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        asked.cancel()
