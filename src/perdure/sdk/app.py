@@ -20,6 +20,7 @@ from perdure.sdk.errors import UsageError
 from perdure.sdk.events import AnyOf, EventType, Trigger
 from perdure.sdk.exchange import SDK
 from perdure.sdk.function import MAX_RETRIES, FailureData, Function
+from perdure.sdk.middleware import Middleware, Outbound, chain_of
 from perdure.sdk.options import (
     Batch,
     Cancel,
@@ -58,7 +59,8 @@ class App:
     Settings come from the arguments, else from PERDURE_URL, PERDURE_EVENT_KEY, PERDURE_SIGNING_KEY,
     PERDURE_SIGNING_KEY_FALLBACK, PERDURE_ENV and PERDURE_DEV (or the same with INNGEST_), else the server is
     at http://localhost:8288 and needs no keys. `checkpoint` is how finished steps are reported, unless a
-    function says otherwise; None leaves that to the answers of calls.
+    function says otherwise; None leaves that to the answers of calls. `middleware` lies around all functions, the
+    first outermost.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class App:
         dev: bool | None = None,
         version: str | None = None,
         checkpoint: Checkpoint | None = EACH_STEP,
+        middleware: Sequence[Middleware] = (),
     ) -> None:
         if not name:
             raise UsageError('An app needs a name, such as perdure.App("billing").')
@@ -90,6 +93,10 @@ class App:
         self.api = Api(self.settings, {"x-inngest-sdk": SDK, "user-agent": SDK})
         self.sender = Sender(self.settings, self.api, world.now_ms, world.entropy)
         self._checkpoint = checkpoint
+        self._middleware = tuple(middleware)
+        chain = chain_of(self._middleware)
+        if chain is not None:
+            self.sender = self.sender.through(Outbound(chain))
         self._warned: set[str] = set()
         self.carrier: Carrier = HttpCarrier(self.api, world.now_ms)
         self._paces: dict[str, Pace | None] = {}
@@ -113,6 +120,7 @@ class App:
         timeouts: Timeouts | None = None,
         idempotency: str | None = None,
         checkpoint: Checkpoint | None = None,
+        middleware: Sequence[Middleware] = (),
     ) -> BatchDecorator[T]: ...
     @overload
     def function(
@@ -133,6 +141,7 @@ class App:
         idempotency: str | None = None,
         singleton: Singleton | None = None,
         checkpoint: Checkpoint | None = None,
+        middleware: Sequence[Middleware] = (),
     ) -> Decorator[T]: ...
     @overload
     def function(
@@ -153,6 +162,7 @@ class App:
         idempotency: str | None = None,
         singleton: Singleton | None = None,
         checkpoint: Checkpoint | None = None,
+        middleware: Sequence[Middleware] = (),
     ) -> Decorator[dict[str, Any]]: ...
     def function(
         self,
@@ -173,6 +183,7 @@ class App:
         idempotency: str | None = None,
         singleton: Singleton | None = None,
         checkpoint: Checkpoint | None = None,
+        middleware: Sequence[Middleware] = (),
     ) -> Any:
         """Declare a function: `on` says what starts it (nothing: only an invoke), the rest how it is run.
 
@@ -180,7 +191,7 @@ class App:
 
         `id` names it for good (default: the handler's name); `retries` is how often a failing step is tried again
         (default of the server: 3, at most 20). `on_failure` is a handler that is run when a run has failed. Keys,
-        `priority` and `idempotency` are CEL expressions over the event.
+        `priority` and `idempotency` are CEL expressions over the event. `middleware` lies within that of the app.
         """
         if retries is not None and not 0 <= retries <= MAX_RETRIES:
             raise UsageError(f"retries={retries} is not between 0 and {MAX_RETRIES}.")
@@ -200,6 +211,7 @@ class App:
         }
         given = {key: value for key, value in options.items() if value is not None}
         triggers = _triggers(on)
+        chain = chain_of(self._middleware, middleware)
 
         def make(handler: Callable[..., Any]) -> Function[Any, Any]:
             own_id = id or default_id(handler)
@@ -213,6 +225,7 @@ class App:
                 takes=takes(handler, f"{self.name}-{own_id}"),
                 name=name,
                 batched=batch is not None,
+                chain=chain,
             )
             self._add(function)
             if on_failure is not None:
@@ -235,6 +248,7 @@ class App:
             takes=takes(handler, f"{of.slug}-failure"),
             name=f"{of.name} (failure)",
             is_failure_handler=True,
+            chain=of.chain,
         )
 
     def _add(self, function: Function[Any, Any]) -> None:
@@ -333,7 +347,6 @@ class App:
         requests from this machine itself, not through a proxy, are let in.
         """
         web_app.mount(path, importlib.import_module("perdure.embedded").dashboard(self, allow))
-
 
     async def connect(
         self,

@@ -44,6 +44,7 @@ from perdure.sdk.errors import StepError, UsageError
 from perdure.sdk.function import Function
 from perdure.sdk.job import Job
 from perdure.sdk.memo import CANCELLED_NAME, read_memo, result
+from perdure.sdk.middleware import CallHooks
 from perdure.sdk.reply import Reply
 from perdure.sdk.step_ids import StepIds, warn_of_changes
 from perdure.sdk.strands import CURRENT, IN_STEP, PATIENCE_S, TARGET_PATIENCE_S, Strands, watch_births
@@ -88,6 +89,9 @@ class Step(msgspec.Struct, gc=False):
 
 class Call:
     """Runs one call. `answer` is awaited by whoever took the request."""
+
+    hooks: CallHooks | None = None
+    """What the function's middleware does around its code."""
 
     def __init__(
         self,

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from perdure.errors import PerdureError
 from perdure.sdk import world
 from perdure.sdk.api import TRIES
 from perdure.sdk.app import App
@@ -18,6 +19,7 @@ from perdure.sdk.errors import SerializationError, UsageError
 from perdure.sdk.events import read_event
 from perdure.sdk.exchange import Request
 from perdure.sdk.function import Function
+from perdure.sdk.hooked_call import HookedCall, events_in
 from perdure.sdk.job import Job, read_job
 from perdure.sdk.reply import Reply, of_failure
 from perdure.sdk.running import Thread, start_function
@@ -57,12 +59,22 @@ async def run_job(
     `carrier` brings its finished steps to the server (default: HTTP); `now_ns` tells the time. `begun` is told of
     the call before its code runs, for whoever may have to stop it.
     """
+    chain = function.chain
     try:
+        if chain is not None:
+            events_in(chain, function, job)
         given = _event_of(function, job)
     except SerializationError as error:
         text = f"The event does not fit {function.slug}. {error}"
         return of_failure(UsageError(text), now_ns() // 1_000_000)
-    call = Call(function, job, now_ns, app.poster(function, carrier))
+    except PerdureError as error:
+        return of_failure(error, now_ns() // 1_000_000)
+    poster = app.poster(function, carrier)
+    call = (
+        Call(function, job, now_ns, poster)
+        if chain is None
+        else HookedCall(function, job, now_ns, poster, chain)
+    )
     if begun is not None:
         begun(call)
     return await call.run(partial(_start, app, given))
@@ -70,10 +82,13 @@ async def run_job(
 
 async def _start(app: App, given: Any, call: Call) -> Any:
     function = call.function
-    handler = function.handler
+    handler, sender = function.handler, app.sender
+    if call.hooks is not None:
+        handler = call.hooks.around_function(handler, function.is_async)
+        sender = sender.through(call.hooks)
     if function.is_async:
-        return await handler(*_arguments(function, given, Step(call, app.sender)))
-    step = SyncStep(call, app.sender)
+        return await handler(*_arguments(function, given, Step(call, sender)))
+    step = SyncStep(call, sender)
     code = partial(handler, *_arguments(function, given, step))
     return await start_function(call, code, Thread(call))
 

@@ -14,6 +14,7 @@ import msgspec
 
 from perdure.sdk import codec
 from perdure.sdk.events import Trigger
+from perdure.sdk.middleware import Chain
 from perdure.sdk.options import Checkpoint
 
 In = TypeVar("In")
@@ -41,8 +42,10 @@ class Function(Generic[In, Out]):
         name: str | None = None,
         batched: bool = False,
         is_failure_handler: bool = False,
+        chain: Chain | None = None,
     ) -> None:
         self.is_failure_handler = is_failure_handler
+        self.chain = chain
         self.id = id
         self.slug = f"{app_id}-{id}"
         self.name = name or id

@@ -13,7 +13,7 @@ import contextvars
 import inspect
 import os
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future as ThreadFuture
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -67,7 +67,9 @@ async def run_step(call: Call, step: Step, code: Callable[..., Any], args: Any, 
     value: object = None
     if step.input is not None:
         args = codec.plain(step.input)
-    token = IN_STEP.set(step.key.step_id)
+    if call.hooks is not None:
+        code = call.hooks.around_step(step.key.step_id, step.key.index, _settled(call, code), True)
+    token = IN_STEP.set(step.key)
     try:
         if inspect.iscoroutinefunction(code):
             value = await code(*args, **kwargs)
@@ -83,6 +85,18 @@ async def run_step(call: Call, step: Step, code: Callable[..., Any], args: Any, 
     finally:
         IN_STEP.reset(token)
     return await call.finish(step, value, error)
+
+
+def _settled(call: Call, code: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+    """A step's code as a coroutine function, which runs it where it belongs."""
+
+    async def run(*args: Any, **kwargs: Any) -> Any:
+        if inspect.iscoroutinefunction(code):
+            return await code(*args, **kwargs)
+        work = partial(contextvars.copy_context().run, code, *args, **kwargs)
+        return await settle(await call.loop.run_in_executor(pool(), work))
+
+    return run
 
 
 class Thread:
@@ -124,7 +138,9 @@ class Thread:
         value: object = None
         if step.input is not None:
             args = codec.plain(step.input)
-        token = IN_STEP.set(step.key.step_id)
+        if self.call.hooks is not None:
+            code = self.call.hooks.around_step(step.key.step_id, step.key.index, self._settled(code), False)
+        token = IN_STEP.set(step.key)
         try:
             value = code(*args, **kwargs)
             if inspect.isawaitable(value):
@@ -135,6 +151,15 @@ class Thread:
             IN_STEP.reset(token)
         result: bytes = self.ask(self.call.finish(step, value, error))
         return result
+
+    def _settled(self, code: Callable[..., Any]) -> Callable[..., Any]:
+        """A step's code as a plain function, also if it is async."""
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            value = code(*args, **kwargs)
+            return self.ask(settle(value)) if inspect.isawaitable(value) else value
+
+        return run
 
     def side_by_side(self, works: list[Callable[[], Any]]) -> list[Any]:
         """Run works in threads of their own, as strands born in this one. Raises what the first failed one raised."""

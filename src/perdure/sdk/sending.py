@@ -7,6 +7,7 @@ because its answer was lost starts nothing twice.
 from __future__ import annotations
 
 import base64
+import copy
 from collections.abc import Callable, Sequence
 from urllib.parse import quote
 
@@ -15,6 +16,7 @@ import msgspec
 from perdure.sdk.api import TRIES, Api
 from perdure.sdk.errors import SendError
 from perdure.sdk.events import as_event, event_json
+from perdure.sdk.middleware import Outbound
 from perdure.sdk.settings import NO_EVENT_KEY, Settings
 
 SEED_HEADER = "x-inngest-event-id-seed"
@@ -49,10 +51,20 @@ class Sender:
         self._api = api
         self._now_ms = now_ms
         self._entropy = entropy
+        self._outbound: Outbound | None = None
+
+    def through(self, outbound: Outbound) -> Sender:
+        """A sender whose events and signals pass through middleware."""
+        other = copy.copy(self)
+        other._outbound = outbound
+        return other
 
     async def send(self, events: Sequence[object]) -> list[str]:
         """Send events in one request; their ids, in order. Raises SendError."""
-        parts = [event_json(as_event(one)) for one in events]
+        given = [as_event(one) for one in events]
+        if self._outbound is not None and given:
+            given = self._outbound.events(given)
+        parts = [event_json(one) for one in given]
         if not parts:
             return []
         body = b"[" + b",".join(parts) + b"]"
@@ -80,6 +92,8 @@ class Sender:
 
     async def signal(self, name: str, data: msgspec.Raw) -> str | None:
         """Wake the run that waits for a signal; its id, None if no run waits. Raises SendError."""
+        if self._outbound is not None:
+            data = msgspec.Raw(self._outbound.signal(name, bytes(data)))
         body = msgspec.json.encode({"signal": name, "data": data})
         try:
             answer = await self._api.call("POST", "/v1/signals", body, tries=TRIES)

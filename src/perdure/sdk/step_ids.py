@@ -51,9 +51,9 @@ class StepIds:
         inside = IN_STEP.get()
         if inside is not None:
             raise NestedStepError(
-                f'The step "{step_id}" of {self._slug} is used inside of the step "{inside}". A step is run as a '
-                "whole, or not at all, so there can be none in it. Put the two one after the other in the function, or "
-                "call a plain function inside."
+                f'The step "{step_id}" of {self._slug} is used inside of the step "{inside.step_id}". A step is run as '
+                "a whole, or not at all, so there can be none in it. Put the two one after the other in the function, "
+                "or call a plain function inside."
             )
 
     def _repeated(self, step_id: str, strand: Hashable) -> None:

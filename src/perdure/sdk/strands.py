@@ -25,6 +25,8 @@ import weakref
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Protocol
 
+from perdure.sdk.ops import Key
+
 PATIENCE_S = 1.0
 """How long a strand that awaits something other than a step keeps a round open, in seconds."""
 
@@ -47,8 +49,8 @@ class Owner(Protocol):
 CURRENT: contextvars.ContextVar[Owner | None] = contextvars.ContextVar("perdure_call", default=None)
 """The call whose function is running here."""
 
-IN_STEP: contextvars.ContextVar[str | None] = contextvars.ContextVar("perdure_step", default=None)
-"""Id of the step whose code is running here."""
+IN_STEP: contextvars.ContextVar[Key | None] = contextvars.ContextVar("perdure_step", default=None)
+"""The step whose code is running here."""
 
 
 class Strands:
