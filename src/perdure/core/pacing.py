@@ -23,12 +23,14 @@ HARD_LIMIT = 1_000
 class Gate:
     """Counts the calls of one app. Calls are known by a number given at entry."""
 
-    __slots__ = ("_by_function", "_young", "hard_limit", "in_flight", "young_calls")
+    __slots__ = ("_by_function", "_young", "hard_limit", "in_flight", "leaving", "young_calls")
 
     def __init__(self, hard_limit: int = HARD_LIMIT, young_calls: int = YOUNG_CALLS) -> None:
         self.hard_limit = hard_limit
         self.young_calls = young_calls
         self.in_flight: dict[int, tuple[str, int]] = {}
+        self.leaving: set[int] = set()
+        """Calls that have been decided, and wait for their commit before they leave."""
         self._young: deque[int] = deque()
         self._by_function: dict[str, int] = {}
 
@@ -51,11 +53,13 @@ class Gate:
     def enter(self, number: int, function_id: str, now: int) -> None:
         """A call starts."""
         self.in_flight[number] = (function_id, now)
+        self.leaving.add(number)
         self._young.append(number)
         self._by_function[function_id] = self._by_function.get(function_id, 0) + 1
 
     def leave(self, number: int) -> None:
         """A call has ended; unknown numbers are ignored."""
+        self.leaving.discard(number)
         entry = self.in_flight.pop(number, None)
         if entry is None:
             return

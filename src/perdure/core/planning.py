@@ -154,6 +154,13 @@ def plan_request_retry(run: Run, item: Item, error: bytes, context: Context) -> 
     return plan
 
 
+def plan_undelivered(run: Run, item: Item, now: int) -> Plan:
+    """A call has reached nobody: it is made again when somebody takes it, and was no attempt."""
+    plan = Plan(run, now)
+    plan.retry(item, now, item.attempt)
+    return plan
+
+
 def plan_cancel(run: Run, now: int, reason: str = "", quiet: bool = False) -> Plan:
     """End a live run as cancelled, for a `reason` in words; `quiet` without the events that tell of it."""
     plan = Plan(run, now)

@@ -6,6 +6,8 @@ means is decided in `protocol.replies`; a transport knows HTTP, not functions.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
@@ -34,13 +36,14 @@ class CallAnswer(msgspec.Struct, frozen=True, gc=False):
     """A complete HTTP answer. Header names are lower case; of repeated headers the last one stands.
 
     `body` is already decoded (gzip, br, deflate, chunks); redirects are already followed. `url` is where
-    the answer came from.
+    the answer came from. `on_stored`, if given, is called once what follows from the answer is on disk.
     """
 
     status: int
     headers: dict[str, str]
     body: bytes
     url: str = ""
+    on_stored: Callable[[], None] | None = None
 
 
 START_THE_APP = "start the app, or correct its address"
@@ -51,9 +54,13 @@ class CallFailure(msgspec.Struct, frozen=True, gc=False):
     """The call brought no complete answer.
 
     `code` is one of: `http_unreachable` (refused, reset, cut short, DNS, TLS, not HTTP), `timeout`,
-    `output_too_large`, `too_many_redirects`, `cancelled` (by us). `message` is one sentence for the person
-    who reads the run.
+    `output_too_large`, `too_many_redirects`, `cancelled` (by us), `connect_worker_stopped_responding`, or one of
+    `UNDELIVERED`. `message` is one sentence for the person who reads the run.
     """
 
     code: str
     message: str
+
+
+UNDELIVERED = frozenset(("connect_no_healthy_connection", "connect_all_workers_at_capacity"))
+"""Codes that say that no worker has taken the call: it is no attempt, and is made when there is one."""

@@ -8,6 +8,9 @@ what they receive).
 from __future__ import annotations
 
 import base64
+import hashlib
+
+from ulid_transform import bytes_to_ulid, ulid_to_bytes
 
 from perdure.core.functions import Function
 from perdure.core.model import FromStep, Item, ItemKind, Run, Step
@@ -42,6 +45,15 @@ def read_queue_item_id(text: str) -> tuple[str, int] | None:
         decoded = text
     run_id, dot, n = decoded.partition("::")[0].rpartition(".")
     return (run_id, int(n)) if dot and n.isascii() and n.isdigit() and len(n) < 10 else None
+
+
+def request_id(run_id: str, n: int, generation: int) -> str:
+    """The id of one dispatch of an item, a ULID in time like its run's.
+
+    It can be made again by whoever knows the item, so that an answer finds its call after a restart of the server.
+    """
+    made = hashlib.blake2b(b"%b.%d.%d" % (run_id.encode(), n, generation), digest_size=10)
+    return bytes_to_ulid(ulid_to_bytes(run_id)[:6] + made.digest())
 
 
 def uses_api(run: Run, settings: Settings) -> bool:

@@ -226,6 +226,22 @@ class Checkpoint(Command):
 
 
 @dataclass(slots=True, eq=False)
+class CallWanted(Command):
+    """Ask whether a call under way is still wanted: its run lives, and no other call has taken it over.
+
+    The answer says so.
+    """
+
+    run: str = ""
+    n: int = 0
+    generation: int = 0
+
+    @property
+    def run_id(self) -> str | None:
+        return self.run
+
+
+@dataclass(slots=True, eq=False)
 class ExplainRun(Command):
     """Say why a run waits; nothing changes. The answer is a `shard.why.Why`, or None if the run is unknown."""
 

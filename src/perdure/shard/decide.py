@@ -23,6 +23,7 @@ from perdure.core.operations import SIGNAL_EVENT, SIGNAL_PATH
 from perdure.core.plan import Context, Plan
 from perdure.core.requests import read_request_answer, request_op
 from perdure.errors import RequestError
+from perdure.protocol.calls import UNDELIVERED, CallAnswer, CallFailure
 from perdure.protocol.failures import OpError
 from perdure.protocol.function_rules import load_function
 from perdure.protocol.ids import app_uuid, function_uuid
@@ -87,12 +88,16 @@ def context(state: State, run: Run, signals: dict[str, tuple[str, int] | None] |
 
 def call_ended(state: State, command: c.CallEnded) -> None:
     """The answer of an app, or of the world for a request, unless it is for an older call than the newest."""
+    tell_stored(state, command)
     run = state.memory.get(command.run)
     item = run.items.get(command.n) if run is not None else None
     result = command.result
     if run is None or item is None or result is None:
         return
     if not item.in_flight or item.generation != command.generation:
+        return
+    if isinstance(result, CallFailure) and result.code in UNDELIVERED:
+        state.apply(planning.plan_undelivered(run, item, state.now))
         return
     if item.kind is ItemKind.REQUEST:
         state.apply(_plan_request(state, run, item, command))
@@ -104,6 +109,20 @@ def call_ended(state: State, command: c.CallEnded) -> None:
         signals[name] = signal_holder(state, name, signals.get(name))
     plan = planning.plan_reply(run, item, reply, status, context(state, run, signals))
     state.apply(plan)
+
+
+def tell_stored(state: State, command: c.CallEnded) -> None:
+    """Tell whoever brought an answer once what follows from it is on disk."""
+    if isinstance(command.result, CallAnswer) and command.result.on_stored is not None:
+        state.batch.effects.append(command.result.on_stored)
+
+
+def call_wanted(state: State, command: c.CallWanted) -> None:
+    """Say whether a call under way is still wanted."""
+    run = state.memory.get(command.run)
+    item = None if run is None or run.status.ended else run.items.get(command.n)
+    wanted = item is not None and item.in_flight and item.generation == command.generation
+    answer(state, command, wanted)
 
 
 def signal_names(reply: object, now: int) -> list[str]:
@@ -463,6 +482,7 @@ SIMPLE: dict[type[c.Command], Callable[[State, c.Command], None]] = {
     c.CatchUp: catch_up,  # type: ignore[dict-item]
     c.ForgetKeys: forget_keys,  # type: ignore[dict-item]
     c.MoveClock: travel,  # type: ignore[dict-item]
+    c.CallWanted: call_wanted,  # type: ignore[dict-item]
     c.CallEnded: call_ended,  # type: ignore[dict-item]
 }
 """Commands that are decided by one function once their run is in memory."""

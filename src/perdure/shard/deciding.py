@@ -67,6 +67,8 @@ class Decider:
         """Put a command that cannot be decided into quarantine, and tell its caller."""
         run_id = command.run_id if command.faults < GIVE_UP else None
         self._state.quarantine(repr(command), run_id, error)
+        if isinstance(command, CallEnded):
+            decide.tell_stored(self._state, command)
         refusal = RequestError(500, "the server could not decide this; it is in quarantine")
         decide.refuse(self._state, command, refusal)
 

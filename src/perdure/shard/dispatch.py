@@ -21,14 +21,15 @@ from perdure.core.pacing import Gate
 from perdure.core.requests import build_request, request_op
 from perdure.protocol.calls import Call
 from perdure.protocol.failures import OpError
-from perdure.shard.calls import CallBuilder, job_id, uses_api
+from perdure.shard.calls import CallBuilder, job_id, request_id, uses_api
 from perdure.shard.commands import FireRule, LookBack
 from perdure.shard.keys import CRON, LOOKBACK, THROTTLE, TIMER, read_timer_id
 from perdure.shard.lines import Line, TurnQueue, needs_of
 from perdure.shard.loads import Loads
 from perdure.shard.looking_back import read_lookback
+from perdure.shard.ports import ResumedCall, Workers
 from perdure.shard.queues import Queue
-from perdure.shard.rows import ItemRef, KeyRef
+from perdure.shard.rows import CONNECT, ItemRef, KeyRef
 from perdure.shard.scheduling import fire_schedule
 from perdure.shard.state import ApplyFault, State
 
@@ -56,8 +57,14 @@ class Dispatcher:
     """Starts what is due. `start` is told (run id, n, generation, call) when a call's batch is on disk."""
 
     def __init__(
-        self, state: State, loads: Loads, builder: CallBuilder, start: Callable[[str, int, int, Call], None]
+        self,
+        state: State,
+        loads: Loads,
+        builder: CallBuilder,
+        start: Callable[[str, int, int, Call], None],
+        workers: Workers | None = None,
     ) -> None:
+        self._workers = workers
         self._state = state
         self._loads = loads
         self._builder = builder
@@ -72,7 +79,7 @@ class Dispatcher:
 
     def successor(self, state: State, loads: Loads) -> Dispatcher:
         """The dispatcher of the next epoch: the calls under way, and their numbers, go on."""
-        after = Dispatcher(state, loads, self._builder, self._start)
+        after = Dispatcher(state, loads, self._builder, self._start, self._workers)
         after._numbers, after.live = self._numbers, self.live
         after.paused, after.faults = self.paused, self.faults
         return after
@@ -149,7 +156,23 @@ class Dispatcher:
         gate = queue.gate
         if gate is None:
             return True
-        return not self.paused and gate.has_room(queue.function_id, now, self._others_wait(queue, gate))
+        return not self.paused and self._may_leave(queue, gate, now, self._others_wait(queue, gate))
+
+    def _workers_lack(self, workers: Workers, queue: Queue, gate: Gate) -> str:
+        """Why no worker takes a call of the queue: `no_worker` or `capacity`.
+
+        Empty if one does, and where the app is not called through workers.
+        """
+        if gate is self._state.request_gate:
+            return ""
+        function = self._state.functions.by_id[queue.function_id]
+        app = self._state.apps.get(function.app_id)
+        if app is None or app.method != CONNECT:
+            return ""
+        free = workers.free(app.name, function.slug)
+        if free is None:
+            return "no_worker"
+        return "" if free > len(gate.leaving) else "capacity"
 
     def _try(self, queue: Queue, ref: ItemRef, now: int) -> None:
         """Handle an item. If applying what follows it has failed before, fail its run; if that fails too, let it be."""
@@ -187,6 +210,25 @@ class Dispatcher:
         times += [gate.next_room() for gate in gates]
         return min((time for time in times if time is not None), default=None)
 
+    def left(self, run_id: str, n: int) -> None:
+        """A call has been given to its transport."""
+        live = self.live.get((run_id, n))
+        if live is not None:
+            live.gate.leaving.discard(live.number)
+
+    def resume(self, run: Run, item: Item) -> ResumedCall:
+        """A call that an earlier process has made is under way still, at a worker."""
+        state = self._state
+        function = state.functions.by_id[run.function_id]
+        gate = state.gate(function.app_id)
+        self._numbers += 1
+        gate.enter(self._numbers, run.function_id, state.now)
+        gate.leaving.discard(self._numbers)
+        self.live[(run.id, item.n)] = LiveCall(item.generation, self._numbers, gate)
+        request = request_id(run.id, item.n, item.generation)
+        app = state.apps[function.app_id].name
+        return ResumedCall(request, app, function.slug, run.id, item.n, item.generation)
+
     def ended(self, run_id: str, n: int, generation: int) -> None:
         """A call is over: there is room for another."""
         live = self.live.get((run_id, n))
@@ -202,7 +244,7 @@ class Dispatcher:
     def _let_in(self, now: int) -> None:
         for gate, queues in list(self._waiting.items()):
             several = len(queues) > 1
-            if not self.paused and any(gate.has_room(queue.function_id, now, several) for queue in queues):
+            if not self.paused and any(self._may_leave(queue, gate, now, several) for queue in queues):
                 self._open(gate)
         if self._stalled:
             stalled, self._stalled = self._stalled, []
@@ -212,6 +254,11 @@ class Dispatcher:
                     self._state.queues.look(queue, now)
                 else:
                     self._stalled.append(queue)
+
+    def _may_leave(self, queue: Queue, gate: Gate, now: int, others_wait: bool) -> bool:
+        if not gate.has_room(queue.function_id, now, others_wait):
+            return False
+        return self._workers is None or not self._workers_lack(self._workers, queue, gate)
 
     def _block(self, queue: Queue) -> None:
         """Take a queue out of the line until its gate has room."""
@@ -295,7 +342,9 @@ class Dispatcher:
         return any(other is not queue and other.gate is gate for other in waiting)
 
     def fullness(self, queue: Queue, gate: Gate) -> str:
-        """Why no call of a queue may start now: `stopping`, `half`, `all` or `young`; empty if one may.
+        """Why no call of a queue may start now: `stopping`, `half`, `all`, `young`, `no_worker` or `capacity`.
+
+        Empty if one may.
 
         `half` comes first: whose function has its half is not served even when a place is free.
         """
@@ -305,13 +354,16 @@ class Dispatcher:
             return "half"
         if len(gate.in_flight) >= gate.hard_limit:
             return "all"
-        return "young" if gate.young(self._state.now) >= gate.young_calls else ""
+        if gate.young(self._state.now) >= gate.young_calls:
+            return "young"
+        return "" if self._workers is None else self._workers_lack(self._workers, queue, gate)
 
     def _build(self, run: Run, item: Item, function: Function) -> Call:
         state = self._state
+        request = request_id(run.id, item.n, item.generation)
         trace = (ulid_to_bytes(run.id).hex(), state.entropy(8).hex())
         return self._builder.build(
-            run, item, function, function.attempts, state.new_id(), trace, state.real_now // 1000
+            run, item, function, function.attempts, request, trace, state.real_now // 1000
         )
 
     def _make_request(self, queue: Queue, run: Run, item: Item, now: int) -> None:

@@ -31,6 +31,7 @@ import traceback
 from collections.abc import Callable
 from functools import partial
 
+from perdure.core.model import Item, Run
 from perdure.core.settings import Settings
 from perdure.errors import EpochLost, RequestError, ShardClosed, StoreUnavailable
 from perdure.protocol.calls import Call, CallAnswer, CallFailure
@@ -42,7 +43,7 @@ from perdure.shard.deciding import Decider
 from perdure.shard.dispatch import Dispatcher
 from perdure.shard.inbox import Inbox
 from perdure.shard.loads import Loads
-from perdure.shard.ports import Clock, Entropy, Store, Transport
+from perdure.shard.ports import Clock, Entropy, Store, Transport, Workers
 from perdure.shard.recovery import recover
 from perdure.shard.state import State
 
@@ -75,6 +76,7 @@ class Shard:
         number: int = 0,
         kind: str = "dev",
         signing_key: str | None = None,
+        workers: Workers | None = None,
     ) -> None:
         self.number = number
         self.available = False
@@ -96,7 +98,8 @@ class Shard:
         self._epoch = 0
         self._state = State(entropy, settings)
         self._loads = self._new_loads()
-        self._dispatcher = Dispatcher(self._state, self._loads, self._builder, self._start_call)
+        self._workers = workers
+        self._dispatcher = Dispatcher(self._state, self._loads, self._builder, self._start_call, workers)
         self._decider = Decider(self._state, self._loads, self._dispatcher)
         self._committing: tuple[Batch, asyncio.Future[None]] | None = None
         self._wake: asyncio.Future[None] | None = None
@@ -153,6 +156,8 @@ class Shard:
 
         Raises `StoreUnavailable` if the store cannot be written.
         """
+        if self._workers is not None:
+            self._workers.watch(self._awake)
         await self._recover([])
         self._task = asyncio.get_running_loop().create_task(self._run())
 
@@ -352,6 +357,7 @@ class Shard:
 
     def _start_call(self, run_id: str, n: int, generation: int, call: Call) -> None:
         """Let a call leave, unless its run has ended since it was decided."""
+        self._dispatcher.left(run_id, n)
         run = self._state.memory.runs.get(run_id)
         if run is None or n not in run.items:
             self._dispatcher.ended(run_id, n, generation)
@@ -393,13 +399,15 @@ class Shard:
         state.run_ids = old.run_ids
         kept = {(key, call.generation) for key, call in self._dispatcher.live.items()}
         kept |= {((c.run, c.n), c.generation) for c in commands if isinstance(c, CallEnded)}
-        follow_ups = await recover(state, self._store, self.number, kept)
+        resumed: list[tuple[Run, Item]] | None = None if self._workers is None else []
+        follow_ups = await recover(state, self._store, self.number, kept, resumed)
         for command in follow_ups:
             command.faults = self._outbox_faults.get(command.receipt, 0)
         self._state = state
         self._loads = self._new_loads()
         self._dispatcher = self._dispatcher.successor(state, self._loads)
         self._decider = Decider(state, self._loads, self._dispatcher)
+        self._resume(resumed or [])
         for queue in state.queues.all.values():
             if queue.wants_window():
                 self._loads.window(queue)
@@ -409,6 +417,13 @@ class Shard:
         self._inbox.put_back([*commands, *follow_ups])
         self.available = True
         self.trouble = "the server is stopping" if self._stopping else ""
+
+    def _resume(self, calls: list[tuple[Run, Item]]) -> None:
+        """Wait for the answers of calls that an earlier process has made, and that workers may still bring."""
+        for run, item in calls:
+            assert self._workers is not None
+            done = partial(self._call_done, run.id, item.n, item.generation)
+            self._workers.resume(self._dispatcher.resume(run, item), done)
 
     async def _reload(self, fault: BaseException) -> None:
         """Everything undecided or uncommitted is void.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from perdure.protocol.calls import Call, CallAnswer, CallFailure
 from perdure.shard.changes import Changes
@@ -66,6 +66,17 @@ class Store(Protocol):
         """
 
 
+class ResumedCall(NamedTuple):
+    """A call that was under way when the process before this one ended."""
+
+    request_id: str
+    app: str
+    slug: str
+    run_id: str
+    n: int
+    generation: int
+
+
 class CallHandle(Protocol):
     """A call under way."""
 
@@ -81,6 +92,22 @@ class Transport(Protocol):
 
         Never raises for reasons of the network.
         """
+
+
+class Workers(Protocol):
+    """Workers that connect by themselves, and through which the functions of some apps are called."""
+
+    def free(self, app: str, slug: str) -> int | None:
+        """How many more calls of a function the workers take that are ready now; None if there is no worker."""
+
+    def resume(self, call: ResumedCall, done: Callable[[CallAnswer | CallFailure], None]) -> None:
+        """Take up a call that an earlier process has made and whose worker may still answer.
+
+        `done` is called exactly once, later, as for a call of `Transport.start`.
+        """
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Call `changed` whenever there may be more room than before."""
 
 
 class Clock(Protocol):

@@ -4,7 +4,8 @@ An item in flight whose call this process still knows (a reload, not a start) st
 cut off: its call is made again, paced by its app's gate, with a higher generation, so that a late answer of
 the old one is told apart. The attempt number stays, since nothing is known to have failed; only after
 several restarts in the middle of one call does it count as an attempt, in case that call is what kills the
-server.
+server. A call to a worker that connects by itself is not made again: the worker works on, comes back, and answers;
+if it does not, the lease of the call runs out.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from perdure.shard.memory import run_from_rows
 from perdure.shard.ports import Store
 from perdure.shard.queues import START
 from perdure.shard.registered import make_function
-from perdure.shard.rows import FunctionRow, KeyRow, OutboxRow
+from perdure.shard.rows import CONNECT, FunctionRow, KeyRow, OutboxRow
 from perdure.shard.state import State
 from perdure.shard.travelling import restore_clock
 
@@ -40,10 +41,14 @@ PARTS_AT_ONCE = 1_000
 
 
 async def recover(
-    state: State, store: Store, shard: int, kept: Collection[tuple[tuple[str, int], int]]
+    state: State,
+    store: Store,
+    shard: int,
+    kept: Collection[tuple[tuple[str, int], int]],
+    resumed: list[tuple[Run, Item]] | None = None,
 ) -> list[ContinueEvent]:
     """Fill an empty state from the store. `kept` are calls ((run id, n), generation) that are still under
-    way.
+    way. Calls to workers, who may still answer them, are not made again but added to `resumed`, if that is given.
 
     Gives back the commands by which matching of events goes on that was cut off.
     """
@@ -66,9 +71,12 @@ async def recover(
                 if not item.in_flight:
                     continue
                 if ((run.id, item.n), item.generation) not in kept:
-                    _call_again(state, run, item)
-                    again += 1
-                elif item.kind in CALLING:
+                    if resumed is None or not _at_worker(state, run, item):
+                        _call_again(state, run, item)
+                        again += 1
+                        continue
+                    resumed.append((run, item))
+                if item.kind in CALLING:
                     state.lines.hold(run, item)
     if again:
         calls = "1 call was cut off; it is" if again == 1 else f"{again} calls were cut off; they are"
@@ -77,6 +85,14 @@ async def recover(
         if not isinstance(queue, Line):
             state.queues.look(queue, state.now)
     return [_go_on(row) for row in found.outbox]
+
+
+def _at_worker(state: State, run: Run, item: Item) -> bool:
+    """Whether a call was made to a worker that connects by itself, and so may come back with the answer."""
+    if item.kind not in CALLING or run.status.ended:
+        return False
+    app = state.apps.get(state.functions.by_id[run.function_id].app_id)
+    return app is not None and app.method == CONNECT
 
 
 def _take_functions(state: State, rows: list[FunctionRow]) -> None:

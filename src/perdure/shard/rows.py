@@ -8,9 +8,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+SERVE, CONNECT = "SERVE", "CONNECT"
+"""Methods of apps: the server calls them at their URL, or their workers connect to the server."""
+
 
 class AppRow(NamedTuple):
-    """An app that has registered, or a URL that has not answered yet (`name` is then empty). Key: `id`."""
+    """An app that has registered, or a URL that has not answered yet (`name` is then empty). Key: `id`.
+
+    `method` is `SERVE` or `CONNECT`.
+    """
 
     id: str
     name: str

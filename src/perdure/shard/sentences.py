@@ -109,6 +109,10 @@ def _at_gate(cause: AtGate) -> str:
     if cause.full == "stopping":
         return "the server is stopping: no call starts any more"
     place = _place(cause.queued)
+    if cause.full == "no_worker":
+        return f"no worker of {cause.of} is connected that has its function and takes calls; it starts when one is"
+    if cause.full == "capacity":
+        return f"all workers of {cause.of} are at capacity ({cause.calls} calls under way){place}"
     if not cause.full:
         return f"due now for a call to {cause.of}{place}"
     taken = {

@@ -87,8 +87,9 @@ class Requested(Cause, tag="request", kw_only=True):
 class AtGate(Cause, tag="gate", kw_only=True):
     """Too many calls are under way: of the app (`most`, and `young_most` that are young), or in all for requests.
 
-    `full` is `young`, `all`, `half` (a function may have half while another waits), `stopping`, or empty: then its
-    turn comes at once.
+    `full` is `young`, `all`, `half` (a function may have half while another waits), `stopping`, `no_worker` (none is
+    connected for an app that is called through workers), `capacity` (those that are take no more calls), or empty:
+    then its turn comes at once.
     """
 
     of: str
