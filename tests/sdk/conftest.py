@@ -27,6 +27,8 @@ class Kind:
     version: int = 2
     known: str = "no-steps"
     """A function that it has, by which a sync is known to have worked."""
+    engine: str = ""
+    """Where it has an engine of its own, below its address: it is its own server then."""
 
 
 KINDS = {
@@ -37,6 +39,8 @@ KINDS = {
     "flask-async": Kind("python_flask.py", "/async/api/inngest"),
     "own": Kind("own_fastapi.py", "/api/inngest", checkpoints=True),
     "own-sync": Kind("own_fastapi.py", "/sync/api/inngest", checkpoints=True),
+    "own-embedded": Kind("own_embedded.py", "/engine/dev", checkpoints=True, engine="/engine"),
+    "own-embedded-sync": Kind("own_embedded.py", "/engine/dev", checkpoints=True, engine="/engine"),
     "js": Kind("app_v4.mjs", "/api/inngest", checkpoints=True),
     "js-plain": Kind("app_v4.mjs", "/plain/api/inngest"),
     "js-stream": Kind("app_v4.mjs", "/stream/api/inngest", streams=True),
@@ -66,6 +70,9 @@ JS = ("js", "js-plain", "js-stream", "js3", "js3-wait", "flow-js", "flow-js-cron
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "apps(*ids): the apps a test runs on, instead of all")
+    config.addinivalue_line(
+        "markers", "synced: only apps that a server syncs, not those with an engine of their own"
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -74,6 +81,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     mark = metafunc.definition.get_closest_marker("apps")
     ids = mark.args if mark else tuple(KINDS)
+    if metafunc.definition.get_closest_marker("synced"):
+        ids = tuple(i for i in ids if not ALL[i].engine)
     params = [pytest.param(i, marks=[pytest.mark.node] if i in JS else [], id=i) for i in ids]
     metafunc.parametrize("app", params, indirect=True)
 
@@ -141,6 +150,8 @@ def start_app(
 def app_of(app_id: str, process: Process, server: Server) -> App:
     """An app of a running process."""
     kind = ALL[app_id]
+    if kind.engine:
+        server = Server(process, path=kind.engine)
     return App(
         app_id, process, kind.path, server, js=app_id in JS,
         checkpoints=kind.checkpoints, streams=kind.streams, version=kind.version,
@@ -159,9 +170,10 @@ def apps(server: Server, start_app: Starter) -> Callable[[str], App]:
             if program not in processes:
                 processes[program] = start_app(app_id).process
             app = app_of(app_id, processes[program], server)
-            answer = app.sync()
-            assert answer.status_code == 200, answer.text
-            assert app.slug(ALL[app_id].known) in server.functions(), answer.text
+            if not ALL[app_id].engine:
+                answer = app.sync()
+                assert answer.status_code == 200, answer.text
+            assert app.slug(ALL[app_id].known) in app.server.functions()
             synced[app_id] = app
         return synced[app_id]
 

@@ -92,9 +92,11 @@ class Process:
 class Server:
     """A running Perdure, and the calls of its HTTP API that the tests use."""
 
-    def __init__(self, process: Process, token: str | None = None, event_key: str = "test") -> None:
+    def __init__(
+        self, process: Process, token: str | None = None, event_key: str = "test", path: str = ""
+    ) -> None:
         self.process = process
-        self.url = process.url
+        self.url = process.url + path
         self.event_key = event_key
         self._ids: dict[str, str] = {}
         headers = {"Authorization": f"Bearer {token}"} if token else {}

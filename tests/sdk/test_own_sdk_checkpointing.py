@@ -9,7 +9,7 @@ import pytest
 from tests.sdk.driver import App
 from tests.sdk.test_sdk_checkpointing import posted, proxied
 
-pytestmark = pytest.mark.apps("own", "own-sync", "own-flask")
+pytestmark = pytest.mark.apps("own", "own-sync", "own-flask", "own-embedded", "own-embedded-sync")
 
 __all__ = ["proxied"]
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.sdk.driver import App
 
-pytestmark = pytest.mark.apps("own", "own-sync")
+pytestmark = pytest.mark.apps("own", "own-sync", "own-embedded", "own-embedded-sync")
 
 
 def test_a_signal_wakes_the_run_that_waits_for_it(app: App) -> None:
@@ -51,7 +51,7 @@ def test_lookback_takes_an_event_that_came_before_the_wait(app: App) -> None:
     assert (run.status, run.output["n"]) == ("Completed", 1)
 
 
-@pytest.mark.apps("own", "own-sync", "own-flask")
+@pytest.mark.apps("own", "own-sync", "own-flask", "own-embedded", "own-embedded-sync")
 def test_types_survive_steps_invokes_and_events(app: App) -> None:
     run = app.run("typed")
     assert run.status == "Completed", run.output

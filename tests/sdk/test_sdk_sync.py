@@ -9,6 +9,8 @@ import pytest
 
 from tests.sdk.driver import App
 
+pytestmark = pytest.mark.synced
+
 
 def test_put_registers_every_function(app: App) -> None:
     answer = app.sync()
