@@ -17,6 +17,8 @@ from perdure.shard.rows import (
     KeyRow,
     RunEventRow,
     RunRow,
+    StepLogRow,
+    StepReportRow,
     StepRow,
     WaitRow,
 )
@@ -90,6 +92,15 @@ def history(run_id: str, n: int, kind: str = "call", body: bytes = b'{"attempt":
     return HistoryRow(run_id, n, 1004, kind, body)
 
 
+def line(run_id: str, n: int, **other: Any) -> StepLogRow:
+    row = StepLogRow(run_id, n, "s", 0, 1005, "INFO", "shop", f"line {n}", b'{"a":1}')
+    return row._replace(**other)
+
+
+def report(run_id: str, step_id: str = "s", **other: Any) -> StepReportRow:
+    return StepReportRow(run_id, step_id, "load", 0, 0.5, "half", 1006, 2, 80, 1)._replace(**other)
+
+
 def changes(*written: Any, **gone: list[Any]) -> Changes:
     """A batch that writes these rows, and removes the keys given by table (`items=[("r-1", 1)]`)."""
     batch = Changes(1)
@@ -105,6 +116,10 @@ def changes(*written: Any, **gone: list[Any]) -> Changes:
                 batch.events.append(row)
             case StepRow():
                 batch.steps.append(row)
+            case StepLogRow():
+                batch.step_logs.append(row)
+            case StepReportRow():
+                batch.step_reports[row.run_id, row.step_id] = row
             case HistoryRow():
                 batch.history.append(row)
             case KeyRow():

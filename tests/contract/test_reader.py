@@ -18,13 +18,15 @@ from perdure.reading.port import (
     Reader,
     RunFilter,
     RunRecord,
+    StepLine,
     StepRecord,
+    StepReport,
 )
 from perdure.shard.changes import Changes
 from perdure.shard.ports import Store
 from perdure.shard.rows import RunEventRow
 from perdure.stores.sqlite import SqliteReader, SqliteStore
-from tests.contract.rows import app, changes, commit, event, function, history, item, run, step
+from tests.contract.rows import app, changes, commit, event, function, history, item, line, report, run, step
 
 
 class Pair(NamedTuple):
@@ -280,3 +282,48 @@ class TestReading:
         await pair.reader.close()
         with pytest.raises(StoreUnavailable):
             await pair.reader.apps()
+
+
+class TestStepLogs:
+    async def test_lines_come_in_order_by_pages_and_by_step(self, pair: Pair):
+        lines = [line("r-1", n, step_id="s" if n % 2 else "") for n in (3, 1, 2, 4)]
+        await pair.commit(changes(run("r-1"), *lines, line("r-2", 1)))
+        found = await pair.reader.lines_of_run("r-1")
+        assert [one.n for one in found] == [1, 2, 3, 4]
+        assert found[0] == StepLine("r-1", 1, "s", 0, 1005, "INFO", "shop", "line 1", b'{"a":1}')
+        page = await pair.reader.lines_of_run("r-1", after=1, limit=2)
+        assert [one.n for one in page] == [2, 3]
+        assert [one.n for one in await pair.reader.lines_of_run("r-1", step_id="s")] == [1, 3]
+        assert [one.n for one in await pair.reader.lines_of_run("r-1", step_id="")] == [2, 4]
+        assert [one.n for one in await pair.reader.lines_of_run("r-1", step_id="s", after=1)] == [3]
+        assert await pair.reader.lines_of_run("r-3") == []
+
+    async def test_a_line_is_written_once(self, pair: Pair):
+        await pair.commit(changes(line("r-1", 1)))
+        await pair.commit(changes(line("r-1", 1, message="another"), line("r-1", 2)))
+        assert [one.message for one in await pair.reader.lines_of_run("r-1")] == ["line 1", "line 2"]
+
+    async def test_a_report_is_the_last_one(self, pair: Pair):
+        await pair.commit(
+            changes(run("r-1", status="RUNNING"), run("r-2"), report("r-1"), report("r-1", "t"))
+        )
+        await pair.commit(changes(report("r-1", progress=None, message="", lines=3)))
+        found = await pair.reader.step_reports(["r-1", "r-2", "r-3"])
+        assert found.keys() == {"r-1", "r-2"}
+        assert (found["r-1"].status, found["r-2"].status, found["r-2"].steps) == ("RUNNING", "QUEUED", {})
+        assert found["r-1"].steps == {
+            "s": StepReport("r-1", "s", "load", 0, None, "", 1006, 3, 80, 1),
+            "t": StepReport("r-1", "t", "load", 0, 0.5, "half", 1006, 2, 80, 1),
+        }
+
+    async def test_they_are_there_after_a_restart_and_large_ones_too(self, tmp_path: Path):
+        text = "é" * 10_000
+        store = SqliteStore.open(tmp_path / "perdure.db")
+        epoch = await store.claim(0)
+        await commit(store, epoch, changes(run("r-1"), *[line("r-1", n, message=text) for n in range(1, 501)]))
+        await store.close()
+        store, reader = sqlite(tmp_path)
+        found = await reader.lines_of_run("r-1")
+        assert (len(found), found[-1].message) == (500, text)
+        await reader.close()
+        await store.close()

@@ -37,6 +37,8 @@ from perdure.shard.rows import (
     Recovered,
     RunEventRow,
     RunRow,
+    StepLogRow,
+    StepReportRow,
     StepRow,
     StoredRun,
     WaitLookup,
@@ -67,6 +69,8 @@ class Tables:
     keys: dict[KeyRef, KeyRow] = field(default_factory=dict)
     run_events: set[RunEventRow] = field(default_factory=set)
     history: dict[str, dict[int, HistoryRow]] = field(default_factory=dict)
+    step_logs: dict[tuple[str, int], StepLogRow] = field(default_factory=dict)
+    step_reports: dict[tuple[str, str], StepReportRow] = field(default_factory=dict)
     outbox: dict[int, OutboxRow] = field(default_factory=dict)
     quarantine: dict[str, QuarantineRow] = field(default_factory=dict)
 
@@ -93,6 +97,9 @@ class Tables:
         self.run_events.update(changes.run_events)
         for entry in changes.history:
             self.history.setdefault(entry.run_id, {})[entry.n] = entry
+        for line in changes.step_logs:
+            self.step_logs.setdefault((line.run_id, line.n), line)
+        self.step_reports.update(changes.step_reports)
         _put(self.outbox, changes.outbox)
         _put(self.apps, changes.apps)
         self.functions.update(changes.functions)

@@ -145,6 +145,49 @@ class HistoryRecord(msgspec.Struct, frozen=True, gc=False):
     body: bytes
 
 
+class StepLine(msgspec.Struct, frozen=True, gc=False):
+    """A line that a step has logged, or the function's own code (`step_id` empty). `n` orders the lines of a run.
+
+    `fields` is JSON, an object, or None.
+    """
+
+    run_id: str
+    n: int
+    step_id: str
+    attempt: int
+    at: int
+    level: str
+    logger: str
+    message: str
+    fields: bytes | None
+
+
+class StepReport(msgspec.Struct, frozen=True, gc=False):
+    """How far a step is by its own word, and what its lines amount to.
+
+    `name` is its id as written. `progress` is from 0 to 1, None if it never told; `at` is its last sign of life.
+    `lines` are stored and have `bytes` in all; `dropped` are those that were not, over a limit.
+    """
+
+    run_id: str
+    step_id: str
+    name: str
+    attempt: int
+    progress: float | None
+    message: str
+    at: int
+    lines: int
+    bytes: int
+    dropped: int
+
+
+class RunReports(msgspec.Struct, frozen=True):
+    """The status of a run, and the reports of its steps by the steps' ids."""
+
+    status: str
+    steps: dict[str, StepReport]
+
+
 class WholeRun(msgspec.Struct, frozen=True):
     """A run and all that belongs to it, as one commit left them.
 
@@ -318,6 +361,14 @@ class Reader(Protocol):
 
     async def newest_history(self, run_id: str, kind: str, *, limit: int = 100) -> list[HistoryRecord]:
         """What happened to the run and is of this kind, newest first."""
+
+    async def lines_of_run(
+        self, run_id: str, *, step_id: str | None = None, after: int = 0, limit: int = 1000
+    ) -> list[StepLine]:
+        """What the run's steps have logged, or one of them, in the order of `n`. `after`, an `n`, continues a page."""
+
+    async def step_reports(self, run_ids: Sequence[str]) -> dict[str, RunReports]:
+        """The status and the step reports of those of the runs that exist."""
 
     async def calls_ahead(
         self, function_id: str, part: str, rank: int, run_id: str, n: int, *, most: int = 1_000_000

@@ -18,6 +18,8 @@ from perdure.shard.rows import (
     QuarantineRow,
     RunEventRow,
     RunRow,
+    StepLogRow,
+    StepReportRow,
     StepRow,
     WaitRow,
 )
@@ -38,6 +40,8 @@ class Changes:
         "quarantine",
         "run_events",
         "runs",
+        "step_logs",
+        "step_reports",
         "steps",
         "waits",
     )
@@ -54,6 +58,8 @@ class Changes:
         self.keys: dict[KeyRef, KeyRow | None] = {}
         self.run_events: list[RunEventRow] = []
         self.history: list[HistoryRow] = []
+        self.step_logs: list[StepLogRow] = []
+        self.step_reports: dict[tuple[str, str], StepReportRow] = {}
         self.outbox: dict[int, OutboxRow | None] = {}
         self.quarantine: list[QuarantineRow] = []
 
@@ -68,6 +74,8 @@ class Changes:
             + len(self.keys)
             + len(self.run_events)
             + len(self.history)
+            + len(self.step_logs)
+            + len(self.step_reports)
             + len(self.outbox)
             + len(self.apps)
             + len(self.functions)

@@ -41,6 +41,7 @@ from perdure.shard.rerunning import create_rerun
 from perdure.shard.rows import AppRow, FunctionRow
 from perdure.shard.scheduling import put_schedules
 from perdure.shard.state import State
+from perdure.shard.step_logs import AddStepLogs, add_step_logs
 from perdure.shard.travelling import move_clock
 
 
@@ -480,6 +481,7 @@ SIMPLE: dict[type[c.Command], Callable[[State, c.Command], None]] = {
     c.RemoveApp: remove_app,  # type: ignore[dict-item]
     c.OverrideLimits: override_limits,  # type: ignore[dict-item]
     c.CatchUp: catch_up,  # type: ignore[dict-item]
+    AddStepLogs: add_step_logs,  # type: ignore[dict-item]
     c.ForgetKeys: forget_keys,  # type: ignore[dict-item]
     c.MoveClock: travel,  # type: ignore[dict-item]
     c.CallWanted: call_wanted,  # type: ignore[dict-item]

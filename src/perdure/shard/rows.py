@@ -197,6 +197,42 @@ class HistoryRow(NamedTuple):
     body: bytes
 
 
+class StepLogRow(NamedTuple):
+    """A line that a step has logged, or the function's own code (`step_id` empty). Key: `run_id`, `n`.
+
+    `fields` is JSON, an object, or None.
+    """
+
+    run_id: str
+    n: int
+    step_id: str
+    attempt: int
+    at: int
+    level: str
+    logger: str
+    message: str
+    fields: bytes | None
+
+
+class StepReportRow(NamedTuple):
+    """How far a step is by its own word, and what its lines amount to. Key: `run_id`, `step_id`.
+
+    `name` is its id as written. `progress` is from 0 to 1, None if it never told; `at` is its last sign of life.
+    `lines` are stored and have `bytes` in all; `dropped` are those that were not, over a limit.
+    """
+
+    run_id: str
+    step_id: str
+    name: str
+    attempt: int
+    progress: float | None
+    message: str
+    at: int
+    lines: int
+    bytes: int
+    dropped: int
+
+
 class OutboxRow(NamedTuple):
     """An event whose matching is not finished; `cursor` says from where to go on. Key: `receipt`."""
 

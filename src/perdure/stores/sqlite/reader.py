@@ -33,10 +33,12 @@ from perdure.reading.port import (
     RunFilter,
     RunPlace,
     RunRecord,
+    RunReports,
+    StepLine,
     StepRecord,
     WholeRun,
 )
-from perdure.stores.sqlite import explaining, run_listing, whole_run
+from perdure.stores.sqlite import explaining, run_listing, step_logs, whole_run
 from perdure.stores.sqlite.connections import connect_reader, explain
 from perdure.stores.sqlite.stepping_aside import held_lock, step_aside
 
@@ -121,6 +123,7 @@ STATEMENTS = (
     *COUNTS.values(),
     *explaining.STATEMENTS,
     *run_listing.STATEMENTS,
+    *step_logs.STATEMENTS,
     *whole_run.STATEMENTS,
     EVENT,
     RUNS_OF_EVENT,
@@ -293,6 +296,16 @@ class SqliteReader:
     async def newest_history(self, run_id: str, kind: str, *, limit: int = 100) -> list[HistoryRecord]:
         """What happened to the run and is of this kind, newest first."""
         return await self._records(HistoryRecord, explaining.NEWEST_HISTORY, run_id, kind, limit)
+
+    async def lines_of_run(
+        self, run_id: str, *, step_id: str | None = None, after: int = 0, limit: int = 1000
+    ) -> list[StepLine]:
+        """What the run's steps have logged, or one of them."""
+        return await self._ask(lambda db: step_logs.lines_of_run(db, run_id, step_id, after, limit))
+
+    async def step_reports(self, run_ids: Sequence[str]) -> dict[str, RunReports]:
+        """The status and the step reports of those of the runs that exist."""
+        return await self._ask(lambda db: step_logs.step_reports(db, run_ids))
 
     async def calls_ahead(
         self, function_id: str, part: str, rank: int, run_id: str, n: int, *, most: int = 1_000_000

@@ -235,6 +235,7 @@ def _payload(changes: Changes) -> int:
     size = sum([len(event.body) for event in changes.events])
     size += sum([len(step.memo) for step in changes.steps])
     size += sum([len(entry.body) for entry in changes.history])
+    size += sum([len(line.message) + len(line.fields or b"") for line in changes.step_logs])
     size += sum([len(run.output or b"") for run in changes.runs.values()])
     size += sum([len(item.data or b"") for item in changes.items.values() if item is not None])
     size += sum([len(key.value) for key in changes.keys.values() if key is not None])

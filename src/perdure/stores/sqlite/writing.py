@@ -105,6 +105,10 @@ class BatchWriter:
             if self._keys_written >= SWEEP_AFTER:
                 self._keys_written = 0
                 self._sweep(shard)
+        if changes.step_logs:
+            self._insert(statements.STEP_LOGS, shard, changes.step_logs)
+        if changes.step_reports:
+            self._insert(statements.STEP_REPORTS, shard, list(changes.step_reports.values()))
         if changes.outbox:
             self._put(statements.OUTBOX, shard, {(receipt,): row for receipt, row in changes.outbox.items()})
         if changes.apps:
