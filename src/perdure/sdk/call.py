@@ -33,7 +33,7 @@ import contextvars
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Hashable
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -46,6 +46,7 @@ from perdure.sdk.job import Job
 from perdure.sdk.memo import CANCELLED_NAME, read_memo, result
 from perdure.sdk.middleware import CallHooks
 from perdure.sdk.reply import Reply
+from perdure.sdk.saving import Checkpoints, Stale
 from perdure.sdk.step_ids import StepIds, warn_of_changes
 from perdure.sdk.strands import CURRENT, IN_STEP, PATIENCE_S, TARGET_PATIENCE_S, Strands, watch_births
 
@@ -61,19 +62,6 @@ The end of a task wakes its parent by way of a future or two, each of which take
 """
 
 NO_OPTS = b"{}"
-
-
-class Checkpoints(Protocol):
-    """Where a running call posts its finished steps. `post` is true if they are saved."""
-
-    limit: int
-    max_runtime_ns: int | None
-
-    async def post(self, job: Job, steps: list[bytes]) -> bool: ...
-
-
-class Stale(Exception):
-    """Another call has taken over the run: this one must stop."""
 
 
 class Step(msgspec.Struct, gc=False):

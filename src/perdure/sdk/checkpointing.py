@@ -26,10 +26,10 @@ from typing import Protocol
 import msgspec
 
 from perdure.sdk import ops
-from perdure.sdk.call import Stale
 from perdure.sdk.durations import milliseconds
 from perdure.sdk.job import Job
 from perdure.sdk.options import Checkpoint
+from perdure.sdk.saving import Stale
 
 log = logging.getLogger("perdure")
 

@@ -9,10 +9,11 @@ import msgspec
 
 from perdure.sdk import codec
 from perdure.sdk.asks import Ask
-from perdure.sdk.call import NO_OPTS, Call, Checkpoints, Step
+from perdure.sdk.call import NO_OPTS, Call, Step
 from perdure.sdk.function import Function
 from perdure.sdk.job import Job
 from perdure.sdk.middleware import CallHooks, CallInfo, Chain, Payload
+from perdure.sdk.saving import Checkpoints
 
 _EVENT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _TEXT = msgspec.json.Decoder(str)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -54,9 +54,9 @@ class Taken(msgspec.Struct, gc=False):
 class Calls:
     """The calls under way in a worker, by request id."""
 
-    def __init__(self, apps: Sequence[App], carrier_of: Callable[[App], Carrier], replies: Replies) -> None:
+    def __init__(self, apps: Sequence[App], carrier: Carrier, replies: Replies) -> None:
         self._apps = {app.name: app for app in apps}
-        self._carrier_of = carrier_of
+        self._carrier = carrier
         self._replies = replies
         self._loop = asyncio.get_running_loop()
         self._taken: dict[str, Taken] = {}
@@ -167,9 +167,7 @@ class Calls:
             problem = await calling.fetch_state(taken.app, job) if job.from_api else None
             if problem is not None:
                 return problem
-            return await calling.run_job(
-                taken.app, function, job, self._carrier_of(taken.app), world.now_ns, begun
-            )
+            return await calling.run_job(taken.app, function, job, self._carrier, world.now_ns, begun)
         except UsageError as error:
             log.error("A call of %s cannot be answered: %s", request.function_slug, error)
             return of_failure(error, world.now_ms())

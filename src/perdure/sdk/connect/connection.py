@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Protocol
 
 import msgspec
@@ -281,7 +281,3 @@ def _extensions(offered: bytes) -> Extensions:
         return msgspec.json.decode(offered, type=Extensions) if offered else Extensions()
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return Extensions()
-
-
-Rewrite = Callable[[str], str]
-"""Makes of a gateway's address the one to dial."""

@@ -81,8 +81,8 @@ class Worker:
         self._work: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._replies = Replies(self._api, self._connection)
-        self._carriers = {app.name: ConnectCarrier(self._connection, app.carrier) for app in apps}
-        self._calls = Calls(apps, lambda app: self._carriers[app.name], self._replies)
+        self._carrier = ConnectCarrier(self._connection, apps[0].carrier)
+        self._calls = Calls(apps, self._carrier, self._replies)
 
     async def run(self) -> None:
         """Work until a signal comes or the task is cancelled, then drain. Raises ConnectError if it cannot begin."""
@@ -119,9 +119,7 @@ class Worker:
         elif kind == Kind.WORKER_REPLY_ACK:
             self._replies.confirmed(decode(payload, WorkerReplyAckData).request_id)
         elif kind == Kind.GATEWAY_CHECKPOINTS_ACK:
-            acks = decode_checkpoint_acks(payload)
-            for carrier in self._carriers.values():
-                carrier.answered(acks)
+            self._carrier.answered(decode_checkpoint_acks(payload))
         elif kind == Kind.WORKER_REQUEST_EXTEND_LEASE_ACK:
             ack = decode(payload, WorkerRequestExtendLeaseAckData)
             self._calls.extended(ack.request_id, ack.new_lease_id)
@@ -139,8 +137,7 @@ class Worker:
             self._current = None
             if not self._stopping.is_set():
                 log.warning("The connection to the gateway is gone; the worker connects again.")
-        for carrier in self._carriers.values():
-            carrier.lost(connection)
+        self._carrier.lost(connection)
 
     def _connection(self) -> Connection | None:
         return self._current
@@ -207,8 +204,7 @@ class Worker:
         while True:
             await asyncio.sleep(LOOK_S)
             now = self._loop.time()
-            for carrier in self._carriers.values():
-                carrier.look()
+            self._carrier.look()
             self._replies.look()
             connection = self._current
             if connection is None:
