@@ -1,7 +1,10 @@
 """`make run`: the server and the example app in one terminal, until Ctrl-C.
 
-Both are child processes in sessions of their own, so that Ctrl-C reaches only this one: it stops the server first,
-while the app can still answer the calls under way, and then the app. One that ends by itself, or is killed to see
+What the app needs of the world and this machine lacks has a stand-in beside them: the demo model, if there is no
+GEMINI_API_KEY, and a mail server that catches mail, if there is no SMTP_HOST.
+
+All are child processes in sessions of their own, so that Ctrl-C reaches only this one: it stops the server first,
+while the app can still answer the calls under way, and then the others. One that ends by itself, or is killed to see
 what happens, is started again; one that ends three times as soon as it has started is reported, and all stops.
 """
 
@@ -18,7 +21,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,19 +37,21 @@ USUAL_APP_PORTS: tuple[int, ...] = (
     *range(3000, 3011),
     5000,
 )
+STAND_IN_PORTS = range(8301, 8400)
+EXAMPLE = "examples.opportunity_tracker"
 DEFAULT_PORT = 8288
 """Where the server and its commands look for each other if nobody says otherwise."""
 READY_SECONDS = 30.0
 APP_SECONDS = 10.0
 # The server gives calls under way 10 s to end when it is told to stop.
-STOP_SECONDS = {"perdure": 15.0, "app": 5.0}
+STOP_SECONDS = {"perdure": 15.0, "app": 5.0, "model": 2.0, "mail": 2.0}
 QUICK_SECONDS = 5.0
 QUICK_ENDS = 3
-COLOURS = {"perdure": "\033[36m", "app": "\033[35m"}
+COLOURS = {"perdure": "\033[36m", "app": "\033[35m", "model": "\033[33m", "mail": "\033[33m"}
 
 
 def main() -> None:
-    """Check the ports, then run both until told to stop."""
+    """Check the ports, then run all until told to stop."""
     parser = argparse.ArgumentParser(
         description="Start the server and the example app. Other options go to `perdure dev`."
     )
@@ -56,7 +61,8 @@ def main() -> None:
     chosen, server_args = parser.parse_known_args()
     check_server_port(chosen.port)
     app_port = pick_app_port(chosen.app_port, chosen.port)
-    sys.exit(asyncio.run(Pair(chosen.port, app_port, chosen.data_dir, server_args).run()))
+    example = Example(chosen.port, app_port, chosen.data_dir, server_args)
+    sys.exit(asyncio.run(example.run()))
 
 
 def is_free(port: int) -> bool:
@@ -120,14 +126,24 @@ def fetch(url: str) -> dict[str, object]:
     return body
 
 
-class Pair:
-    """The two processes, kept running."""
+def free_stand_in_ports(*taken: int) -> Iterator[int]:
+    """Ports on which nobody listens."""
+    return (port for port in STAND_IN_PORTS if port not in taken and is_free(port))
+
+
+class Example:
+    """The processes, kept running."""
 
     def __init__(self, port: int, app_port: int, data_dir: str, server_args: Sequence[str] = ()) -> None:
         self.port = port
         self.app_port = app_port
         self.data_dir = data_dir
         self.server_args = server_args
+        ports = free_stand_in_ports(port, app_port)
+        model = os.environ.get("TRACKER_MODEL") or ("gemini" if os.environ.get("GEMINI_API_KEY") else "demo")
+        self.model = model
+        self.model_port = next(ports) if model == "demo" else None
+        self.mail_port = None if os.environ.get("SMTP_HOST") else next(ports)
         self.children: dict[str, asyncio.subprocess.Process] = {}
         self.stopping = asyncio.Event()
         self.signals = 0
@@ -146,27 +162,59 @@ class Pair:
         app_url = f"http://127.0.0.1:{self.app_port}/api/inngest"
         return {
             "app": (
-                sys.executable, "-m", "uvicorn", "examples.call_transcripts.app:app",
+                sys.executable, "-m", "uvicorn", "--factory", f"{EXAMPLE}.app:create_app",
                 "--host", "127.0.0.1", "--port", str(self.app_port), "--log-level", "warning",
             ),
             "perdure": (
                 str(Path(sys.executable).with_name("perdure")), "dev", "--no-open", "--port", str(self.port),
                 "--data-dir", self.data_dir, "--sdk-url", app_url, *self.server_args,
             ),
+            **self.stand_ins(),
         }  # fmt: skip
 
+    def stand_ins(self) -> dict[str, Sequence[str]]:
+        """The command lines of what stands in for Gemini and for a mail server, as far as that is needed."""
+        found: dict[str, Sequence[str]] = {}
+        if self.model_port is not None:
+            found["model"] = (sys.executable, "-m", f"{EXAMPLE}.demo_model", "--port", str(self.model_port))
+        if self.mail_port is not None:
+            # The mail server makes its folder, not those above it.
+            (ROOT / self.outbox).parent.mkdir(parents=True, exist_ok=True)
+            found["mail"] = (
+                sys.executable, "-m", "aiosmtpd", "-n", "-c", "aiosmtpd.handlers.Mailbox", str(self.outbox),
+                "-l", f"127.0.0.1:{self.mail_port}",
+            )  # fmt: skip
+        return found
+
+    @property
+    def outbox(self) -> Path:
+        """Where caught mail is kept."""
+        return Path(self.data_dir) / "example" / "outbox"
+
     def environment(self) -> dict[str, str]:
-        """What both processes are given: the address of the server, and no buffering of what they print."""
-        return {
+        """What all processes are given: the addresses of the others, and no buffering of what they print."""
+        given = {
             **os.environ,
-            "INNGEST_DEV": "1",
-            "INNGEST_BASE_URL": f"http://127.0.0.1:{self.port}",
-            "CALLS_DB": str(Path(self.data_dir) / "example" / "calls.db"),
+            "PERDURE_DEV": "1",
+            "PERDURE_URL": f"http://127.0.0.1:{self.port}",
+            "TRACKER_MODEL": self.model,
             "PYTHONUNBUFFERED": "1",
         }
+        given.setdefault("DATABASE_URL", f"sqlite:///{Path(self.data_dir) / 'example' / 'tracker.db'}")
+        if self.model_port is not None:
+            given["TRACKER_DEMO_URL"] = f"http://127.0.0.1:{self.model_port}"
+        if self.mail_port is not None:
+            given |= {
+                "SMTP_HOST": "127.0.0.1",
+                "SMTP_PORT": str(self.mail_port),
+                "SMTP_USER": "",
+                "SMTP_STARTTLS": "",
+            }
+            given["TRACKER_OUTBOX"] = str(self.outbox)
+        return given
 
     async def run(self) -> int:
-        """Keep both running until a signal comes. 0 if that was all, 1 if one of them could not be kept running."""
+        """Keep all running until a signal comes. 0 if that was all, 1 if one of them could not be kept running."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self.stop)
@@ -233,9 +281,9 @@ class Pair:
             await asyncio.sleep(0.05)
 
     async def end(self, name: str, child: asyncio.subprocess.Process) -> None:
-        """End one process: the app only when the server has ended, since calls to it may be under way."""
+        """End one process: what the server calls only when that has ended, since calls may be under way."""
         server = self.children.get("perdure")
-        if name == "app" and server is not None:
+        if name != "perdure" and server is not None:
             await server.wait()
         with contextlib.suppress(ProcessLookupError):
             child.terminate()
@@ -283,36 +331,47 @@ class Pair:
     def what_to_try(self) -> str:
         """The text that greets a newcomer."""
         app, server = f"http://localhost:{self.app_port}", f"http://localhost:{self.port}"
-        pids = ", ".join(f"{name} {child.pid}" for name, child in sorted(self.children.items()))
+        pids = ", ".join(f"{name} {self.children[name].pid}" for name in ("app", "perdure"))
         perdure = (
             ".venv/bin/perdure" if self.port == DEFAULT_PORT else f"PERDURE_URL={server} .venv/bin/perdure"
         )
-        transcript = (
-            "Ann: Doing this by hand is slow. Bob: I will send you a demo next week. Ann: We have $12,000."
-        )
+        run = f".venv/bin/python -m {EXAMPLE}.run_transcript --app {app}"
         return f"""
+  App      {app}   <- open this
   Perdure  {server}   (its REST and GraphQL answer; docs/server.md, docs/terminal.md)
-  App      {app}   (examples/call_transcripts)
+{self.about_the_model()}
+  On the page: create an opportunity, upload one of examples/opportunity_tracker/transcripts to it, and watch the
+  status change. The upload is answered at once, the job runs in the background.
 
-  Try in another terminal. Upload a transcript; the answer comes at once, the job runs in the background:
+  The same in another terminal, from here, and the runs at the server:
 
-    curl {app}/calls -H 'content-type: application/json' \\
-      -d '{{"transcript": "{transcript}"}}'
-
-  Watch it: with the id of that answer at the app, and at the server in the terminal:
-
-    curl {app}/calls/ID
+    {run} discovery
     {perdure} runs
     {perdure} run RUN_ID --watch
 
-  Let the second step fail once (it is tried again 15 to 45 seconds later), or take 20 seconds:
+  A transcript by which the model fails once (the step is tried again 15 to 45 seconds later), and one that takes it
+  20 seconds:
 
-    curl {app}/calls -H 'content-type: application/json' -d '{{"transcript": "Ann: Hi.", "fail_first": 1}}'
-    curl {app}/calls -H 'content-type: application/json' -d '{{"transcript": "Ann: Hi.", "takes_seconds": 20}}'
+    {run} flaky
+    {run} slow
 
-  and kill either process meanwhile (kill -9; now {pids}): it is started again here, and the job
-  goes on where it was. Ctrl-C stops both.
+  Kill either process meanwhile (kill -9; now {pids}): it is started again here, and the job
+  goes on where it was. Ctrl-C stops all.
 """
+
+    def about_the_model(self) -> str:
+        """Who parses, and how to change that."""
+        if self.model == "demo":
+            return (
+                "  Model    the demo model: it looks for words and understands nothing. GEMINI_API_KEY=… asks Gemini;\n"
+                "           TRACKER_MODEL=gemini without a key shows what a job says that lacks it.\n"
+            )
+        missing = (
+            ""
+            if os.environ.get("GEMINI_API_KEY")
+            else " GEMINI_API_KEY is not set: jobs will fail and say so."
+        )
+        return f"  Model    Gemini.{missing}\n"
 
 
 async def lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:

@@ -14,9 +14,11 @@ MOST = 5
 """Sentences in one field."""
 
 TIME = r"(?:[\[(]?\d{1,2}:\d{2}(?::\d{2})?[\])]?[\s-]*)?"
-LINE = re.compile(rf"^\s*(?:>\s*)?{TIME}(?P<name>[^\W\d_][\w .'()/-]{{0,40}}?)\s*:\s+(?P<said>.*)$")
-# The end of a turn, and where the next begins in the same line.
-INLINE = re.compile(r"(?<=[.!?…])\s+(?=[^\W\d_][\w .'-]{0,40}:\s)")
+NAME = r"[^\W\d_][\w.'()/-]*(?: [\w.'()/-]+){0,3}"
+LINE = re.compile(rf"^\s*(?:>\s*)?{TIME}(?P<name>{NAME})\s*:\s+(?P<said>.*)$")
+# The end of a turn, and where the next begins in the same line. A name is shorter there: it may be a sentence.
+INLINE = re.compile(r"(?<=[.!?…])\s+(?=[^\W\d_a-z]\w*(?: \w+)?:\s)")
+NO_NAMES = frozenset(("present", "date", "subject", "participants", "note"))
 SENTENCE_END = re.compile(r"(?<=[.!?…])\s+")
 MONEY = re.compile(
     r"(?:[$€£]|USD|EUR)\s?\d[\d,.']*\d?\s?(?:[kKmM]\b)?|\b\d[\d,.']*\s?(?:[kKmM]\s?)?(?:dollars|euros?|pounds|[$€£])",
@@ -28,16 +30,16 @@ WORDS = {
         "painful", "copy and paste", "spreadsheet", "von hand", "verlieren", "dauert", "fehler",
     ),
     "next_steps": (
-        "next step", "follow up", "follow-up", "send you", "i will send", "i'll send", "schedule", "set up a", "pilot",
-        "book a", "nächster schritt", "schicke ihnen", "sende ihnen", "termin",
+        "next step", "follow up", "follow-up", "i will send", "i'll send", "please send", "schedule a", "schedule the",
+        "set up a", "pilot", "book a", "nächster schritt", "schicke ihnen", "sende ihnen", "termin",
     ),
     "objections": (
         "too expensive", "not sure", "concern", "worried", "worry", "competitor", "already use", "no budget", "hesita",
         "doubt", "security review", "lock-in", "zu teuer", "bedenken", "nicht sicher",
     ),
     "timeline": (
-        "by the end of", "quarter", "next month", "this month", "next year", "this year", "deadline", "go live",
-        "before the", "in january", "in march", "in september", "ende des", "quartal", "nächsten monat", "bis zum",
+        "by the end of", "this quarter", "next quarter", "of the quarter", "next month", "deadline", "goes live",
+        "go live", "before the season", "in january", "in september", "ende des", "quartals", "nächsten monat", "bis zum",
     ),
     "budget": ("budget", "spend", "price", "cost", "kostet", "preis"),
 }  # fmt: skip
@@ -50,10 +52,10 @@ NEGATIVE = (
     "not sure", "zu teuer", "bedenken", "leider",
 )  # fmt: skip
 ROLES = {
-    "buyer": ("buyer", "customer", "client", "prospect", "kunde", "käufer", "einkauf"),
-    "seller": ("account executive", "seller", "sales", "verkäufer", "vertrieb", "rep"),
+    "seller": ("account executive", "customer success", "seller", "sales", "verkäufer", "vertrieb"),
+    "buyer": ("buyer", "customer", "client", "prospect", "kunde", "käufer"),
     "engineer": ("engineer", "technical", "architect", "technik"),
-    "finance": ("finance", "cfo", "controller", "finanz"),
+    "finance": ("finance", "cfo", "controller", "accounting", "finanz", "buchhaltung"),
     "operations": ("operations", "ops", "logistics", "betrieb"),
 }
 
@@ -61,7 +63,9 @@ ROLES = {
 def summarise(transcript: str) -> CallSummary:
     """Everything that the words give away."""
     said = list(turns(transcript))
-    sentences = [one for _, text in said for one in SENTENCE_END.split(text) if len(one) > 3]
+    spoken = [text for name, text in said if name] or [text for _, text in said]
+    # Questions tell what the other side wants to know, not how things are.
+    sentences = [one for text in spoken for one in SENTENCE_END.split(text) if one and not one.endswith("?")]
     names = list(dict.fromkeys(name for name, _ in said if name))
     money = [one for one in sentences if MONEY.search(one)]
     return CallSummary(
@@ -80,7 +84,7 @@ def turns(transcript: str) -> Iterator[tuple[str, str]]:
     name, said = "", ""
     for line in (part for whole in transcript.splitlines() for part in INLINE.split(whole)):
         found = LINE.match(line)
-        if found is None:
+        if found is None or found["name"].lower() in NO_NAMES:
             said = f"{said} {line.strip()}"
             continue
         if said.strip():
@@ -93,7 +97,7 @@ def turns(transcript: str) -> Iterator[tuple[str, str]]:
 def tidy(name: str) -> str:
     """A name as it is written in all turns: one blank between words, a capital at the beginning."""
     words = " ".join(name.split())
-    words = words.lower() if words.isupper() else words
+    words = words if any(map(str.islower, words)) else words.lower()
     return words[:1].upper() + words[1:]
 
 

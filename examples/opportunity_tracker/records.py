@@ -182,7 +182,7 @@ class Records:
 
 
 def _write_history(opportunity: Opportunity, calls: Sequence[Call]) -> None:
-    """Lists hold what any call brought up, the newest first; the rest is what the newest call says of it."""
+    """Lists hold what any call brought up, the newest first; the rest is from the newest call that says it."""
     summaries = [CallSummary.model_validate(call.summary) for call in reversed(calls)]
     opportunity.calls_parsed = len(summaries)
     opportunity.last_call_at = calls[-1].created_at if calls else None
@@ -192,8 +192,8 @@ def _write_history(opportunity: Opportunity, calls: Sequence[Call]) -> None:
     opportunity.participants = _distinct(person.name for one in summaries for person in one.participants)
     opportunity.pain_points = _distinct(text for one in summaries for text in one.pain_points)
     opportunity.objections = _distinct(text for one in summaries for text in one.objections)
-    # Steps of older calls are done, or were agreed on again.
-    opportunity.next_steps = summaries[0].next_steps if summaries else []
+    # Those of older calls are done, or were agreed on again.
+    opportunity.next_steps = next((one.next_steps for one in summaries if one.next_steps), [])
 
 
 def _distinct(texts: Iterable[str]) -> list[str]:
