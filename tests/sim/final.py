@@ -57,7 +57,7 @@ def _memory(world: World) -> None:
     if state.memory.wait_counts:
         fail("bounds", f"waits are counted and there are none: {state.memory.wait_counts}")
     for gate in (*state.gates.values(), state.request_gate):
-        if gate.in_flight or gate._young or gate._by_function:
+        if gate.in_flight or gate._young or gate._posting or gate._by_function:
             fail("gates", f"places are taken and no call is under way: {gate.in_flight} {gate._by_function}")
     if shard._dispatcher.live:
         fail("gates", f"calls are believed to be under way: {shard._dispatcher.live}")

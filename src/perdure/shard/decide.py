@@ -465,7 +465,6 @@ def travel(state: State, command: c.MoveClock) -> None:
 
 
 SIMPLE: dict[type[c.Command], Callable[[State, c.Command], None]] = {
-    c.Checkpoint: checkpoint,  # type: ignore[dict-item]
     c.CancelRun: cancel_run,  # type: ignore[dict-item]
     c.Rerun: rerun,  # type: ignore[dict-item]
     c.AddMetadata: add_metadata,  # type: ignore[dict-item]

@@ -16,6 +16,7 @@ from perdure.shard import admitting, decide, matching
 from perdure.shard.commands import (
     CallEnded,
     CatchUp,
+    Checkpoint,
     Command,
     ContinueEvent,
     ExplainRun,
@@ -85,6 +86,9 @@ class Decider:
             admitting.fire(self._state, command)
         elif isinstance(command, ExplainRun):
             self._explain(command)
+        elif isinstance(command, Checkpoint):
+            decide.checkpoint(self._state, command)
+            self._dispatcher.posted(command.run, command.n)
         else:
             decide.SIMPLE[type(command)](self._state, command)
 

@@ -236,6 +236,12 @@ class Dispatcher:
             del self.live[(run_id, n)]
             live.gate.leave(live.number)
 
+    def posted(self, run_id: str, n: int) -> None:
+        """The call for an item has posted finished steps."""
+        live = self.live.get((run_id, n))
+        if live is not None:
+            live.gate.posted(live.number)
+
     def _open(self, gate: Gate) -> None:
         for queue in self._waiting.pop(gate, ()):
             queue.blocked = False

@@ -9,9 +9,10 @@ import pytest
 from perdure.core import pacing
 from perdure.core.model import Part
 from perdure.protocol.calls import CallAnswer, CallFailure
+from perdure.protocol.ops import Op
 from perdure.shard import dispatch, holdings
 from perdure.shard import memory as memory_module
-from perdure.shard.commands import CancelRun
+from perdure.shard.commands import CancelRun, Checkpoint
 from perdure.shard.rows import ItemRef
 from tests.unit.shard.shards import World, an_event, config, planned, sleep, step, virtually
 
@@ -96,6 +97,25 @@ async def test_young_calls_are_few_and_old_ones_make_room() -> None:
     assert len(world.network.open) == 2 * pacing.YOUNG_CALLS
     await world.sleep(1)
     assert len(world.network.open) == 59
+
+
+@virtually
+async def test_calls_that_post_their_steps_make_room_for_more() -> None:
+    world = await World().start(HELLO)
+    await world.send(*(an_event("test/hello") for _ in range(60)))
+    await world.settle()
+    for open_call in list(world.network.open)[:8]:
+        ctx = open_call.body["ctx"]
+        step = Op("StepRun", "a", data=b"1")
+        n = int(ctx["job_id"].rpartition(".")[2])
+        await world.submit(Checkpoint(run=ctx["run_id"], n=n, generation=1, ops=[step]))
+    await world.settle()
+    assert len(world.network.open) == pacing.YOUNG_CALLS + 6
+    gate = world.shard.state.gate(function_app(world))
+    while world.network.open:
+        world.network.open[0].returns()
+        await world.settle()
+    assert len(gate.in_flight) == world.shard.calls_in_flight == 0
 
 
 @virtually
