@@ -8,11 +8,12 @@ import logging
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, Unpack, overload
 
 from perdure.sdk import world
 from perdure.sdk.api import Api
 from perdure.sdk.checkpointing import Carrier, CheckpointPoster, Pace
+from perdure.sdk.connect.options import ConnectOptions
 from perdure.sdk.declaring import BatchDecorator, Decorator, FailureHandler, default_id, takes
 from perdure.sdk.durations import Duration, milliseconds
 from perdure.sdk.embedded import Allow, Embedded
@@ -385,7 +386,7 @@ class App:
         )
         await worker.Worker([self, *others], options).run()
 
-    def connect_sync(self, *others: App, **options: Any) -> None:
+    def connect_sync(self, *others: App, **options: Unpack[ConnectOptions]) -> None:
         """The same from a script: runs an event loop until the worker is stopped. Takes the options of `connect`."""
         with suppress(KeyboardInterrupt):
             asyncio.run(self.connect(*others, **options))
