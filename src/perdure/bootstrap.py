@@ -27,6 +27,7 @@ from perdure.server.context import Server
 from perdure.server.http import Intake
 from perdure.server.jobs import JobDriver
 from perdure.server.metrics import Gauges
+from perdure.server.step_logs import StepLogs
 from perdure.server.syncing import Syncing
 from perdure.shard.loop import Shard
 from perdure.shard.ports import Clock, Entropy, Transport
@@ -130,6 +131,8 @@ async def running(
         server.sync = syncing.sync
         jobs = JobDriver(server)
         server.drive_jobs = jobs.look
+        step_logs = StepLogs(server)
+        server.take_logs = step_logs.take
         jobs.look()
         watchdog = asyncio.get_running_loop().create_task(_watch(server.gauges, shard))
         try:
@@ -137,6 +140,7 @@ async def running(
         finally:
             watchdog.cancel()
             await jobs.close()
+            await step_logs.close()
             await syncing.close()
             await shard.stop()
     finally:

@@ -93,7 +93,7 @@ def _cut(entry: LogEntry) -> None:
     entry.step, entry.step_id = entry.step[:MAX_NAME], entry.step_id[:MAX_NAME]
     entry.level, entry.logger = entry.level[:MAX_NAME], entry.logger[:MAX_NAME]
     entry.attempt = min(max(entry.attempt, 0), 2**31)
-    if bytes(entry.fields[:1]) != b"{":
+    if bytes(entry.fields)[:1] != b"{":
         entry.fields = msgspec.Raw(b"")
     if entry.progress is not None:
         entry.progress = min(max(entry.progress, 0.0), 1.0) if math.isfinite(entry.progress) else None

@@ -84,7 +84,7 @@ class Encryption(Middleware):
         clear = msgspec.Raw(self._open(value, payload))
         # Servers add fields of their own to the data of an event that invokes a function.
         besides = {name: one for name, one in value.items() if name not in {MARKER, STRATEGY, "data"}}
-        if besides and bytes(clear[:1]) == b"{":
+        if besides and bytes(clear)[:1] == b"{":
             return {**besides, **codec.plain(bytes(clear))}
         return clear
 

@@ -45,6 +45,7 @@ from perdure.server.metrics import CONTENT_TYPE, exposition
 from perdure.server.operating import operating_routes
 from perdure.server.rerunning import rerun_route
 from perdure.server.rest import rest_routes
+from perdure.server.step_logs import step_log_routes
 
 log = logging.getLogger("perdure.server")
 
@@ -201,6 +202,7 @@ def _rest(server: Server) -> Starlette:
         rerun_route(server),
         Route("/v0/gql", GraphqlRoute(server)),
         metadata_route(server),
+        *step_log_routes(server),
     ]
     if server.config.mode == "dev":
         routes += [*clock_routes(server), *test_api.test_routes(server)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,10 @@ from perdure.server.metrics import Gauges
 from perdure.shard.commands import Command
 from perdure.shard.loop import Shard
 from perdure.shard.ports import Clock, Entropy
+
+
+async def _nobody(_: bytes) -> bytes:
+    raise RequestError(503, "Log lines of steps are not taken here.")
 
 
 @dataclass(slots=True)
@@ -44,6 +48,9 @@ class Server:
 
     drive_jobs: Callable[[], None] = lambda: None
     """Has jobs that have just begun driven, once whoever does that is there."""
+
+    take_logs: Callable[[bytes], Awaitable[bytes]] = _nobody
+    """Takes a body of `protocol.step_logs` and gives the answer's, once whoever does that is there."""
 
     def submit(self, command: Command) -> asyncio.Future[object]:
         """Give a command to the shard. Raises `RequestError` 503 if it takes none now."""

@@ -20,12 +20,15 @@ class Gauges:
     """What is measured outside of the shard.
 
     `loop_lag_s` is by how many seconds the event loop was late when it was last looked at, `loop_lag_max_s`
-    the most since the start. `wal_bytes` gives the size of the database's write-ahead log now.
+    the most since the start. `wal_bytes` gives the size of the database's write-ahead log now. `step_lines` and
+    `step_lines_dropped` count what steps told of themselves and was taken, or dropped over a limit.
     """
 
     wal_bytes: Callable[[], int]
     loop_lag_s: float = 0.0
     loop_lag_max_s: float = 0.0
+    step_lines: int = 0
+    step_lines_dropped: int = 0
 
     def note_lag(self, seconds: float) -> None:
         """The event loop was late by so much."""
@@ -47,6 +50,8 @@ def exposition(shard: Shard, gauges: Gauges, held_bytes: int) -> str:
     lines += _metric("runs_ended_total", "counter", "Runs that ended.", ended)
     lines += _metric("wal_bytes", "gauge", "Size of the write-ahead log.", {"": gauges.wal_bytes()})
     lines += _metric("body_bytes_held", "gauge", "Request bodies being read in pieces.", {"": held_bytes})
+    told = {'{fate="taken"}': gauges.step_lines, '{fate="dropped"}': gauges.step_lines_dropped}
+    lines += _metric("step_log_entries_total", "counter", "What steps told while they ran.", told)
     lag = {"": round(gauges.loop_lag_s, 6)}
     lines += _metric("event_loop_lag_seconds", "gauge", "How late the event loop was just now.", lag)
     most = {"": round(gauges.loop_lag_max_s, 6)}

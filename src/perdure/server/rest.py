@@ -19,7 +19,7 @@ from perdure.errors import RequestError
 from perdure.protocol.durations import format_time, parse_time
 from perdure.protocol.ids import ACCOUNT_ID, ENVIRONMENT_ID, is_ulid
 from perdure.protocol.payloads import NULL, NestedTooDeeply, json_text, without_lone_surrogates
-from perdure.reading.port import EventRecord, ItemRecord, RunRecord
+from perdure.reading.port import EventRecord, ItemRecord, RunRecord, StepReport
 from perdure.server.context import Server
 from perdure.server.http import read_body
 from perdure.server.json import JsonResponse
@@ -199,11 +199,29 @@ async def runs_of_event(server: Server, request: Request) -> Response:
 
 
 async def show_run(server: Server, request: Request) -> Response:
-    """One run."""
+    """One run. `steps` is there if they have told of themselves: how far each is, and what its lines amount to."""
     run = await server.reader.run(_ulid(request, "run_id", "run"))
     if run is None:
         raise RequestError(404, f"Unable to load function run: {request.path_params['run_id']}")
-    return wrapped(server, _run(run))
+    shown = _run(run)
+    told = (await server.reader.step_reports([run.id])).get(run.id)
+    if told is not None and told.steps:
+        shown["steps"] = [shown_report(report) for report in told.steps.values()]
+    return wrapped(server, shown)
+
+
+def shown_report(report: StepReport) -> dict[str, object]:
+    """A step's report as REST shows it."""
+    return {
+        "step": report.step_id or None,
+        "name": report.name,
+        "attempt": report.attempt,
+        "progress": report.progress,
+        "message": report.message,
+        "at": format_time(report.at),
+        "lines": report.lines,
+        "dropped_lines": report.dropped,
+    }
 
 
 def _run(run: RunRecord) -> dict[str, object]:

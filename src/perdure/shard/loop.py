@@ -46,6 +46,7 @@ from perdure.shard.loads import Loads
 from perdure.shard.ports import Clock, Entropy, Store, Transport, Workers
 from perdure.shard.recovery import recover
 from perdure.shard.state import State
+from perdure.shard.step_logs import AddStepLogs
 
 log = logging.getLogger("perdure.shard")
 
@@ -55,6 +56,8 @@ TURNS = 64
 """Due items handled in one round."""
 BATCH_COMMANDS = 512
 BATCH_BYTES = 4 * 1024 * 1024
+_TO_THE_END = (Checkpoint, AddStepLogs)
+"""What calls under way may still bring when the shard is stopping."""
 MAX_WAIT_MS = 1_000
 """The loop looks at the wall clock at least this often, also across a suspended machine."""
 SETTLE_S = 5.0
@@ -167,7 +170,7 @@ class Shard:
         Raises `ShardClosed` when nothing is taken now, or too much waits already; the caller may try again
         later.
         """
-        if not self.available or (self._stopping and not isinstance(command, Checkpoint)):
+        if not self.available or (self._stopping and not isinstance(command, _TO_THE_END)):
             raise ShardClosed(self.trouble)
         if self._inbox.refuses(command):
             raise ShardClosed("too much work is waiting to be stored")

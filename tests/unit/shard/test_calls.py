@@ -203,6 +203,7 @@ class TestHeadersAndUrl:
             "x-inngest-req-version": "2",
             "X-Inngest-Step-ID": "step",
             "traceparent": f"00-{'ab' * 16}-{'cd' * 8}-01",
+            "X-Perdure-Capabilities": "checkpoints, logs",
         }
 
     def test_a_planned_step(self) -> None:
