@@ -39,6 +39,7 @@ def create_app(settings: Settings | None = None) -> fastapi.FastAPI:
         tracker.records.database.close()
 
     web = fastapi.FastAPI(title="Opportunity Tracker", lifespan=lifespan)
+    web.state.tracker = tracker
     web.add_middleware(BodyLimit, except_path=JOBS_PATH)
     web.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     web.include_router(api_routes(tracker))

@@ -39,7 +39,8 @@ WORDS = {
     ),
     "timeline": (
         "by the end of", "this quarter", "next quarter", "of the quarter", "next month", "deadline", "goes live",
-        "go live", "before the season", "in january", "in september", "ende des", "quartals", "nächsten monat", "bis zum",
+        "go live", "before the season", "in january", "in september", "ende des", "quartals",
+        "nächsten monat", "bis zum",
     ),
     "budget": ("budget", "spend", "price", "cost", "kostet", "preis"),
 }  # fmt: skip
