@@ -7,7 +7,7 @@ fallback key's, and the key that worked is used first from then on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from perdure.sdk.http import Answer, Origin
@@ -41,9 +41,18 @@ class Api:
         if settings.env:
             self._headers["x-inngest-env"] = settings.env
 
-    def through(self, requests: Requests) -> None:
-        """Make all requests another way from now on, as an app does that has its server in its own process."""
+    def through(self, requests: Requests) -> Callable[[], None]:
+        """Make all requests another way from now on, as an app does that has its server in its own process.
+
+        Calling what it gives back makes them as before.
+        """
+        before = self._origin, self._events
         self._origin = self._events = requests
+
+        def undo() -> None:
+            self._origin, self._events = before
+
+        return undo
 
     async def call(
         self,
