@@ -23,6 +23,7 @@ from perdure.core.settings import Settings
 from perdure.errors import ConfigError
 from perdure.server.app import Application, build_app
 from perdure.server.auth import Keys
+from perdure.server.connecting import Connecting
 from perdure.server.context import Server
 from perdure.server.http import Intake
 from perdure.server.jobs import JobDriver
@@ -34,6 +35,9 @@ from perdure.shard.ports import Clock, Entropy, Transport
 from perdure.stores.sqlite.reader import SqliteReader
 from perdure.stores.sqlite.store import SqliteStore
 from perdure.transports import HttpTransport
+from perdure.transports.by_scheme import BySchemeTransport
+from perdure.transports.connect import Gateway, GatewaySettings
+from perdure.transports.connect.gateway import Doors
 
 log = logging.getLogger("perdure")
 
@@ -74,10 +78,14 @@ class Random:
 class RunningServer:
     """A server whose parts are running; `app` is its ASGI application."""
 
-    def __init__(self, app: Application, server: Server, syncing: Syncing) -> None:
+    def __init__(
+        self, app: Application, server: Server, syncing: Syncing, gateway: Gateway, connecting: Connecting
+    ) -> None:
         self.app = app
         self.server = server
         self.syncing = syncing
+        self.gateway = gateway
+        self.connecting = connecting
 
 
 @asynccontextmanager
@@ -101,8 +109,11 @@ async def running(
     store = SqliteStore.open(path)
     reader = SqliteReader.open(path)
     http = HttpTransport(user_agent="Inngest")
-    transport = http if carry is None else carry(http)
     clock, entropy = clock or WallClock(), entropy or Random()
+    gateway = Gateway(
+        GatewaySettings(lease=config.connect_lease * 1000), WallClock(), entropy, secret=os.urandom(32)
+    )
+    transport: Transport = BySchemeTransport(http if carry is None else carry(http), gateway)
     signing_key = config.signing_keys[0] if config.signing_keys else None
     shard = Shard(
         store,
@@ -112,6 +123,7 @@ async def running(
         settings or config.engine_settings(),
         kind=config.kind,
         signing_key=signing_key,
+        workers=gateway,
     )
     try:
         await shard.start()
@@ -135,8 +147,12 @@ async def running(
         server.take_logs = step_logs.take
         jobs.look()
         watchdog = asyncio.get_running_loop().create_task(_watch(server.gauges, shard))
+        connecting = Connecting(server, gateway)
+        gateway.doors = Doors(connecting.register, connecting.wanted, connecting.checkpoints, connecting.logs)
+        server.workers = gateway.records
+        app = build_app(server, connecting.routes())
         try:
-            yield RunningServer(build_app(server), server, syncing)
+            yield RunningServer(app, server, syncing, gateway, connecting)
         finally:
             watchdog.cancel()
             await jobs.close()
@@ -144,6 +160,7 @@ async def running(
             await syncing.close()
             await shard.stop()
     finally:
+        await gateway.close()
         await http.close()
         await reader.close()
         await store.close()

@@ -156,7 +156,20 @@ def start() -> None:
 @click.option("--queue-workers", default=100, hidden=True)
 @click.option("--persist", is_flag=True, hidden=True)
 @click.option("--config", "config_file", type=str, hidden=True)
-@click.option("--connect-gateway-port", default=8289, type=_PORT, hidden=True)
+@click.option(
+    "--connect-gateway-port",
+    "connect_port",
+    type=_PORT,
+    metavar="PORT",
+    help="Port for workers that connect, besides --port.  [default: the one above --port]",
+)
+@click.option(
+    "--connect-lease",
+    default=120,
+    show_default=True,
+    metavar="SECONDS",
+    help="Give up a call of a worker that has shown no sign of life for so long.",
+)
 @click.option("--connect-gateway-grpc-port", default=50052, type=_PORT, hidden=True)
 @click.option("--connect-executor-grpc-port", default=50053, type=_PORT, hidden=True)
 def dev(
@@ -175,6 +188,8 @@ def dev(
     log_level: str,
     tick: int,
     queue_workers: int,
+    connect_port: int | None,
+    connect_lease: int,
     config_file: str | None,
     **_: object,
 ) -> None:
@@ -195,6 +210,8 @@ def dev(
         tick,
         queue_workers,
         lookback,
+        connect_port,
+        connect_lease,
     )
     logging.basicConfig(
         level=log_level.upper(),
@@ -225,6 +242,8 @@ def _check(config: ServerConfig) -> None:
         raise ConfigError(f"--retry-interval is {config.retry_interval}; it must be at least 1 second.")
     if not 0 <= config.lookback <= 86_400:
         raise ConfigError(f"--lookback is {config.lookback}; it must be from 0 to 86400 seconds.")
+    if not 1 <= config.connect_lease <= 86_400:
+        raise ConfigError(f"--connect-lease is {config.connect_lease}; it must be from 1 to 86400 seconds.")
     if not 0 <= config.default_retries <= 20:
         raise ConfigError(f"--retries is {config.default_retries}; it must be from 0 to 20.")
     for key in config.signing_keys:

@@ -15,7 +15,8 @@ class ServerConfig(msgspec.Struct, frozen=True):
     `urls` are apps to sync at once. `poll_interval` is in seconds. `event_keys` and `signing_keys` are
     checked if there are any; the first signing key signs calls. `data_dir` holds the database. `tick` and
     `queue_workers` are only shown, for compatibility with the reference server; this server has no tick.
-    `lookback` is in seconds.
+    `lookback` is in seconds. `connect_port` is the gateway's own port, None for the one above `port`;
+    `connect_lease` is how long (seconds) a call through a worker lives without a sign of life.
     """
 
     mode: str = "dev"
@@ -33,6 +34,8 @@ class ServerConfig(msgspec.Struct, frozen=True):
     tick: int = 150
     queue_workers: int = 100
     lookback: int = 0
+    connect_port: int | None = None
+    connect_lease: int = 120
 
     @property
     def kind(self) -> str:

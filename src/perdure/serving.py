@@ -13,6 +13,7 @@ import contextlib
 import logging
 import signal
 import socket
+from typing import cast
 
 import uvicorn
 import uvloop
@@ -59,12 +60,47 @@ def _bind(config: ServerConfig) -> socket.socket:
     return listener
 
 
+class _GatewayListener:
+    """The port of the Connect gateway's own. The main port serves the gateway too, so the server does without."""
+
+    def __init__(self) -> None:
+        self._server: asyncio.Server | None = None
+
+    def close(self) -> None:
+        """Take no more connections."""
+        if self._server is not None:
+            self._server.close()
+
+    async def open(self, parts: RunningServer, port: int) -> None:
+        """Listen, if the port is free; `port` is the server's own."""
+        config = parts.server.config
+        wanted = config.connect_port
+        if wanted is None:
+            wanted = port + 1 if config.port else 0
+        try:
+            listener = await asyncio.get_running_loop().create_server(
+                parts.gateway.make_socket, config.host, wanted, backlog=BACKLOG
+            )
+        except (OSError, OverflowError) as error:
+            log.warning(
+                "port %d cannot be used for workers that connect (%s). They are told to use port %d instead; "
+                "for another port give --connect-gateway-port.",
+                wanted,
+                getattr(error, "strerror", None) or error,
+                port,
+            )
+            return
+        self._server = listener
+        parts.connecting.ports = (port, listener.sockets[0].getsockname()[1])
+
+
 class _Listener(uvicorn.Server):
     """Uvicorn, with our own answer to signals."""
 
     def __init__(self, config: uvicorn.Config, parts: RunningServer) -> None:
         super().__init__(config)
         self._parts = parts
+        self._gateway = _GatewayListener()
         self._draining: list[asyncio.Task[None]] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -72,6 +108,7 @@ class _Listener(uvicorn.Server):
         self._parts.syncing.start()
         tune_process()
         config = self._parts.server.config
+        await self._gateway.open(self._parts, sockets[0].getsockname()[1] if sockets else config.port)
         host = f"[{config.host}]" if ":" in config.host else config.host
         shown = "localhost" if host in _SHOWN_AS_LOCALHOST else host
         port = config.port or (sockets[0].getsockname()[1] if sockets else 0)
@@ -96,9 +133,20 @@ class _Listener(uvicorn.Server):
         self._draining.append(asyncio.get_running_loop().create_task(self._drain(0.0 if again else GRACE_S)))
 
     async def _drain(self, grace_s: float) -> None:
+        self._gateway.close()
         await self._parts.syncing.close()
         await self._parts.server.shard.stop(grace_s)
         self.should_exit = True
+
+
+def _upgraded(parts: RunningServer) -> type[asyncio.Protocol]:
+    """What uvicorn makes when a request asks for a WebSocket. The one thing served so is the gateway."""
+
+    def make(config: object, server_state: object, app_state: object) -> asyncio.Protocol:
+        del config, server_state, app_state
+        return parts.gateway.make_socket()
+
+    return cast("type[asyncio.Protocol]", make)
 
 
 async def _run(config: ServerConfig, listener: socket.socket) -> int:
@@ -106,7 +154,7 @@ async def _run(config: ServerConfig, listener: socket.socket) -> int:
         uvicorn_config = uvicorn.Config(
             parts.app,
             http="httptools",
-            ws="none",
+            ws=_upgraded(parts),
             lifespan="off",
             interface="asgi3",
             log_config=None,

@@ -6,7 +6,7 @@ Every answer says what kind of server this is, and carries the CORS headers that
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from urllib.parse import unquote
 
 from starlette.applications import Starlette
@@ -57,9 +57,9 @@ _CHECKPOINTS = ("/v1/checkpoint/", "/v1/http/runs/")
 _CHECKPOINT_END = "/async"
 
 
-def build_app(server: Server) -> Application:
-    """The application over the parts of a server."""
-    rest = _rest(server)
+def build_app(server: Server, routes: Sequence[Route] = ()) -> Application:
+    """The application over the parts of a server; `routes` are those of a part that it does not know."""
+    rest = _rest(server, routes)
     common = [(b"x-inngest-server-kind", server.config.kind.encode())]
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -165,7 +165,7 @@ def _cors(scope: Scope, origin: str) -> list[tuple[bytes, bytes]]:
     ]
 
 
-def _rest(server: Server) -> Starlette:
+def _rest(server: Server, more: Sequence[Route]) -> Starlette:
     async def front(_: Request) -> Response:
         return PlainTextResponse(
             f"Perdure {server.version}. What it knows is at /dev, runs at /v1/runs/{{id}}.\n"
@@ -203,6 +203,7 @@ def _rest(server: Server) -> Starlette:
         Route("/v0/gql", GraphqlRoute(server)),
         metadata_route(server),
         *step_log_routes(server),
+        *more,
     ]
     if server.config.mode == "dev":
         routes += [*clock_routes(server), *test_api.test_routes(server)]

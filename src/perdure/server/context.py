@@ -17,6 +17,7 @@ from perdure.server.metrics import Gauges
 from perdure.shard.commands import Command
 from perdure.shard.loop import Shard
 from perdure.shard.ports import Clock, Entropy
+from perdure.shard.workers import WorkerRecord
 
 
 async def _nobody(_: bytes) -> bytes:
@@ -51,6 +52,9 @@ class Server:
 
     take_logs: Callable[[bytes], Awaitable[bytes]] = _nobody
     """Takes a body of `protocol.step_logs` and gives the answer's, once whoever does that is there."""
+
+    workers: Callable[[], list[WorkerRecord]] = list
+    """The workers that are connected, once a gateway is there."""
 
     def submit(self, command: Command) -> asyncio.Future[object]:
         """Give a command to the shard. Raises `RequestError` 503 if it takes none now."""
