@@ -235,9 +235,9 @@ class Call:
 
     def abandon(self) -> None:
         """Stop: nobody wants the answer any more. Async code gets CancelledError; a thread stops at its next step."""
-        self._end(Reply(500, b"null"))
+        self._end(reply.of_ops([]))
         for task in self.strands.tasks():
-            task.cancel()
+            self._cancel(task)
 
     @property
     def slug(self) -> str:
@@ -378,14 +378,8 @@ class Call:
         else:
             name = error.name if isinstance(error, StepError) else type(error).__name__
         reply.note(log, f'The step "{step.key.step_id}" of {self.function.slug}', error, self.job)
-        stop = reply.is_final(error)
-        final = stop or self.job.attempt + 1 >= self.job.max_attempts
-        detail = getattr(error, "data", None)
-        more = {"data": detail} if isinstance(error, StepError) and detail is not None else {}
-        body = ops.error_json(error, name, **more)
-        op = ops.failed(step.key, step.opts, body, final, step.started_ns, length)
-        after = None if final else reply.retry_after_text(error, self.now_ns() // 1_000_000)
-        await self._flush_and_end(reply.of_ops([op], final, after))
+        times = step.started_ns, length, self.now_ns() // 1_000_000
+        await self._flush_and_end(reply.of_failed_step(step.key, step.opts, error, name, self.job, *times))
 
     def _returned(self, root: asyncio.Task[Any]) -> None:
         """The function's code has come to its end."""
@@ -422,8 +416,13 @@ class Call:
                 strand.cancel()
         for task in list(self._tasks):
             task.cancel()
-        if self._root is not None and not self._root.done() and self.function.is_async:
-            self._root.cancel()
+        if self.function.is_async:
+            self._cancel(self._root)
+
+    def _cancel(self, task: asyncio.Task[Any] | None) -> None:
+        """Cancel a task. Not the one that ends the call, which raises itself: what its `finally` awaits shall run."""
+        if task is not None and not task.done() and task is not asyncio.current_task():
+            task.cancel()
 
     # Checkpoints.
 
@@ -459,7 +458,7 @@ class Call:
                 return True
             self._end(reply.of_ops(kept))
         except Stale:
-            self._end(reply.of_ops([]))
+            self.abandon()
         except asyncio.CancelledError:  # by a timeout around the step: what has run must not be lost
             self._end(reply.of_ops(kept))
             raise

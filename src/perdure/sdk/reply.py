@@ -42,6 +42,25 @@ def of_failure(error: BaseException, now_ms: int) -> Reply:
     return Reply(500, body, True if is_final(error) else None, retry_after_text(first, now_ms))
 
 
+def of_failed_step(
+    key: ops.Key,
+    opts: bytes,
+    error: BaseException,
+    name: str,
+    job: Job,
+    started_ns: int,
+    length_ns: int,
+    now_ms: int,
+) -> Reply:
+    """A step has raised: it is tried again while it has attempts left, unless it says that this is of no use."""
+    final = is_final(error) or job.attempt + 1 >= job.max_attempts
+    detail = getattr(error, "data", None)
+    more = {"data": detail} if isinstance(error, StepError) and detail is not None else {}
+    body = ops.error_json(error, name, **more)
+    op = ops.failed(key, opts, body, final, started_ns, length_ns)
+    return of_ops([op], final, None if final else retry_after_text(error, now_ms))
+
+
 def is_final(error: BaseException) -> bool:
     """Whether an exception says that trying again is of no use; a group says so if all in it do."""
     if isinstance(error, BaseExceptionGroup):

@@ -397,3 +397,21 @@ async def test_rerun_with_other_arguments_runs_the_step_with_them() -> None:
 
     told = await call(app, "doubling", None, {h("double"): {"input": [21]}})
     assert (told.ops, told.body[0]["data"]) == ([("StepRun", "double")], 42)
+
+
+@pytest.mark.parametrize("how", ["run", "sleep"])
+async def test_code_that_cleans_up_may_await(how: str) -> None:
+    app = make_app()
+    seen: list[str] = []
+
+    @app.function("unit/go")
+    async def fn(step: perdure.Step) -> None:
+        try:
+            await (step.run("a", lambda: 1) if how == "run" else step.sleep("a", 60))
+        finally:
+            await asyncio.sleep(0)
+            seen.append("cleaned up")
+
+    assert len((await call(app, "fn")).ops) == 1
+    await asyncio.sleep(0.01)
+    assert seen == ["cleaned up"]

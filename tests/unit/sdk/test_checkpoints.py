@@ -144,6 +144,38 @@ async def test_a_call_that_another_one_has_replaced_stops(fn: str) -> None:
     assert names(posted) == [["a"]]
 
 
+async def test_an_async_call_that_another_one_has_replaced_is_cancelled_and_can_clean_up() -> None:
+    async def stale() -> Answer:
+        return Answer(409, {}, b"the run was cancelled")
+
+    app, _ = make(stale)
+    seen: list[str] = []
+
+    async def beside() -> None:
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            seen.append("beside cancelled")
+            raise
+
+    @app.function("unit/go")
+    async def fn(step: perdure.Step) -> None:
+        task = asyncio.create_task(beside())
+        try:
+            await step.run("a", lambda: 1)
+            seen.append("went on")
+        except asyncio.CancelledError:
+            seen.append("cancelled")
+            raise
+        finally:
+            await asyncio.sleep(0.01)
+            seen.append(f"cleaned up, {task.cancelled()}")
+
+    assert (await call(app, "fn", **PLACE)).ops == []
+    await asyncio.sleep(0.05)
+    assert seen == ["cancelled", "beside cancelled", "cleaned up, True"]
+
+
 async def test_the_longest_time_of_a_call() -> None:
     app, posted = make(max_runtime=0.05)
 
