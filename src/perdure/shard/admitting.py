@@ -30,6 +30,7 @@ from perdure.core.flow.admission import (
     Start,
     admit,
     ask,
+    start,
 )
 from perdure.core.flow.batch import BatchAction, BatchState
 from perdure.core.flow.debounce import DebounceState
@@ -100,6 +101,11 @@ def start_function(
         return state.create_run(function, events, how), True
     receipt, first = events[0]
     body = (parsed or ParsedEvent(first.body)).value() if rules.reads_event else NO_EVENT
+    ahead = 0 if origin is Origin.RERUN else state.ahead
+    if not rules.keyed and pause is not Pause.SKIP:
+        held = pause is Pause.HOLD
+        admitted = start(rules, body, first.ts + ahead, origin, state.now, held)
+        return state.create_run(function, events, how, admitted), True
     if keys is None and not rules.keyed:
         keys = NO_KEYS
     elif keys is None:
@@ -107,7 +113,6 @@ def start_function(
     known = _known(state, function.id, keys, found, pause)
     arrival = Arrival(receipt, first.id, first.ts, len(first.body), how.correlation)
     batch_id = state.run_ids.next(state.now) if keys.batch is not None else ""
-    ahead = 0 if origin is Origin.RERUN else state.ahead
     decision = admit(rules, keys, known, body, arrival, origin, state.now, batch_id, ahead)
     return _carry_out(state, function, events, decision, how)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable
+from functools import lru_cache
 
 import msgspec
 
@@ -21,7 +22,7 @@ from perdure.core.flow.concurrency import Need
 from perdure.core.flow.keys import digest
 from perdure.core.flow.throttle import ThrottleState
 from perdure.core.flow.turns import Turns
-from perdure.core.flow.waiting import Grant, Ticket
+from perdure.core.flow.waiting import Ticket
 from perdure.core.model import Item, Run
 from perdure.core.pacing import Gate
 from perdure.shard.calls import job_id
@@ -88,7 +89,8 @@ class TurnQueue(Queue):
     def take(self, now: int) -> ItemRef | None:
         """The next call, its places taken; None if none has room. Those that have them and the others take turns."""
         self._heap_next = not self._heap_next
-        if self._may_grant(now) and not (self.heap and self._heap_next):
+        can_turn = self.lines.turns.can_turn(self.function_id)
+        if can_turn and self._may_grant(now) and not (self.heap and self._heap_next):
             ref = self.lines.grant(self.function_id, now)
             if ref is not None:
                 return ref
@@ -109,11 +111,6 @@ def _has_place(line: Line) -> bool:
     return fed < TICKETS or (fed < MAX_TICKETS and line.heap[0] < line.last)
 
 
-def _are_own(needs: Needs) -> bool:
-    """Whether no other function counts by the same counters."""
-    return all(need.counter.startswith(_OWN) for need in (*needs.steps, *needs.runs))
-
-
 def needs_of(run: Run) -> Needs | None:
     """What the next call of a run needs; None if it need not stand in line."""
     flow = run.flow
@@ -126,12 +123,14 @@ def needs_of(run: Run) -> Needs | None:
     return None
 
 
-def line_name(needs: Needs) -> str:
-    """The part of the calls that need this."""
+@lru_cache(maxsize=4_000)
+def line_of(needs: Needs) -> tuple[str, bool]:
+    """The part of the calls that need this, and whether no other function counts by the same counters."""
     names = [need.counter + "\0" + need.limit for need in (*needs.steps, *needs.runs)]
     if needs.throttle is not None:
         names.append(needs.throttle.counter + "\0" + needs.throttle.limit)
-    return PREFIX + digest("\0".join(names))
+    own = all(need.counter.startswith(_OWN) for need in (*needs.steps, *needs.runs))
+    return PREFIX + digest("\0".join(names)), own
 
 
 class Lines:
@@ -164,17 +163,20 @@ class Lines:
         Its places must be the function's own: they are held until the app takes the call, which others need not wait
         for.
         """
-        key = (run.function_id, item.part)
-        if len(turn.heap) >= AT_ONCE or key in self._queues.all or run.function_id in self.directory.beyond:
-            return False
-        if run.flow is None or run.flow.ranked or not _are_own(needs):
+        function_id = run.function_id
+        if (
+            len(turn.heap) >= AT_ONCE
+            or (function_id, item.part) in self._queues.all
+            or function_id in self.directory.beyond
+        ):
             return False
         name = job_id(run.id, item.n)
-        ticket = Ticket(run.function_id, run.id, name, item.rank, needs.steps, needs.runs, needs.throttle)
+        ticket = Ticket(function_id, run.id, name, item.rank, needs.steps, needs.runs, needs.throttle)
         grant = self.turns.take_at_once(ticket, now)
         if grant is None:
             return False
-        self._note_throttle(name, grant, now)
+        if grant.throttle is not None:
+            self._note_throttle(name, grant.throttle, now)
         heapq.heappush(turn.heap, ItemRef(item.rank, run.id, item.n))
         return True
 
@@ -208,10 +210,13 @@ class Lines:
             self.touched[line] = None
             if not item.in_flight:
                 return
-        self._let_through.pop(name, None)
+        if self._let_through:
+            self._let_through.pop(name, None)
         self.turns.give_back(name)
+        if item.in_flight:
+            return
         waiting = self._queues.all.get((run.function_id, item.part))
-        if isinstance(waiting, Line) and not item.in_flight and (item.rank, run.id, item.n) <= waiting.edge:
+        if isinstance(waiting, Line) and (item.rank, run.id, item.n) <= waiting.edge:
             waiting.gone.add(name)
             self.touched[waiting] = None
 
@@ -243,13 +248,13 @@ class Lines:
         line, _ = self._tickets.pop(grant.item)
         ref = line.fed.pop(grant.item)
         self.touched[line] = None
-        self._note_throttle(grant.item, grant, now)
+        if grant.throttle is not None:
+            self._note_throttle(grant.item, grant.throttle, now)
         return ref
 
-    def _note_throttle(self, name: str, grant: Grant, now: int) -> None:
-        if grant.throttle is not None:
-            self.throttled.append(grant.throttle)
-            self._let_through[name] = (grant.throttle[0], now)
+    def _note_throttle(self, name: str, schedule: tuple[str, ThrottleState], now: int) -> None:
+        self.throttled.append(schedule)
+        self._let_through[name] = (schedule[0], now)
 
     def begun(self, run_id: str, n: int, now: int) -> None:
         """A call that had its turn leaves. If its run had to be read first, its throttle counts from now."""

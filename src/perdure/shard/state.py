@@ -39,7 +39,7 @@ from perdure.shard.commands import Command, ContinueEvent, Target
 from perdure.shard.holdings import Holdings
 from perdure.shard.job import Job
 from perdure.shard.keys import LOOKBACK, PLACE, SINGLETON, timer_id
-from perdure.shard.lines import Line, line_name, needs_of
+from perdure.shard.lines import Line, line_of, needs_of
 from perdure.shard.ports import Entropy
 from perdure.shard.rows import (
     EventRow,
@@ -245,9 +245,9 @@ class State(Holdings):
         elif item.due > self.now:
             item.part = Part.TIMERS
         else:
-            item.part, item.rank = line_name(needs), run.flow.order
+            (item.part, own), item.rank = line_of(needs), run.flow.order
             turn = self.turn_queue(run.function_id)
-            if self.lines.goes_at_once(run, item, needs, turn, self.now):
+            if own and not run.flow.ranked and self.lines.goes_at_once(run, item, needs, turn, self.now):
                 self.queues.look(turn, self.now)
                 return
             line = self.lines.push(run, item, needs, self.batch.number)

@@ -35,7 +35,7 @@ import msgspec
 
 from perdure.core.flow import batch, debounce, rate_limit, singleton
 from perdure.core.flow.batch import BatchDecision, BatchState
-from perdure.core.flow.concurrency import Need, RunNeeds
+from perdure.core.flow.concurrency import Need
 from perdure.core.flow.debounce import DebounceDecision, DebounceState
 from perdure.core.flow.keys import Key
 from perdure.core.flow.rate_limit import RateState
@@ -231,18 +231,38 @@ def admit(
         cancel = single.holder
     if known.pause is Pause.SKIP:
         return Skip("FunctionPaused", None, place)
-    start_at = now if origin is Origin.BATCH else max(now, arrival.ts + ahead)
-    flow = _flow(rules, keys, event, start_at, now)
-    deadline = None if origin is Origin.BATCH else start_deadline(rules.timeouts, start_at)
-    return Start(flow, cancel, known.pause is Pause.HOLD, deadline, origin is not Origin.BATCH, place)
+    return start(
+        rules, event, arrival.ts + ahead, origin, now, known.pause is Pause.HOLD, keys, cancel, place
+    )
 
 
-def _flow(rules: FlowRules, keys: Keys, event: Mapping[str, object], start_at: int, now: int) -> RunFlow:
-    order = rules.priority.order(event, start_at, now)
-    needs: RunNeeds = rules.concurrency.needs(event, now)
-    throttle, problem = rules.throttle_need(event, now)
-    problems = (*keys.problems, *needs.problems, *(() if problem is None else (problem,)))
-    return RunFlow(order, start_at, needs.steps, needs.runs, throttle, keys.singleton, problems, rules.ranked)
+def start(
+    rules: FlowRules,
+    event: Mapping[str, object],
+    due: int,
+    origin: Origin,
+    now: int,
+    held: bool = False,
+    keys: Keys = NO_KEYS,
+    cancel: str | None = None,
+    rate_limit: tuple[Key, RateState] | None = None,
+) -> Start:
+    """The start of a run that no rule with a key has stopped: all that there is to decide where there are none.
+
+    `due` is the time (ms) of its event.
+    """
+    of_batch = origin is Origin.BATCH
+    start_at = now if of_batch or due < now else due
+    order = rules.priority.order(event, start_at, now) if rules.ranked else start_at
+    needs = rules.concurrency.needs(event, now)
+    problems = keys.problems + needs.problems
+    throttle = None
+    if rules.throttle is not None:
+        throttle, problem = rules.throttle_need(event, now)
+        problems += () if problem is None else (problem,)
+    flow = RunFlow(order, start_at, needs.steps, needs.runs, throttle, keys.singleton, problems, rules.ranked)
+    deadline = None if of_batch else start_deadline(rules.timeouts, start_at)
+    return Start(flow, cancel, held, deadline, not of_batch, rate_limit)
 
 
 def _problems(*keys: Key | None) -> tuple[str, ...]:

@@ -31,6 +31,9 @@ from perdure.core.flow.keys import Key, KeyExpression, digest
 from perdure.core.flow.stored import Stored
 from perdure.protocol.functions import ConcurrencyLimit, FunctionConfig
 
+KNOWN_KEYS = 1_000
+"""Keys of a limit whose needs are kept ready."""
+
 
 class Need(Stored, frozen=True):
     """A place that an item needs.
@@ -62,7 +65,7 @@ NO_NEEDS = RunNeeds()
 class _Limit:
     """One limit of a function, its key compiled."""
 
-    __slots__ = ("counter", "id", "key", "most", "narrow")
+    __slots__ = ("_known", "counter", "id", "key", "most", "narrow")
 
     def __init__(self, function_id: str, what: str, limit: ConcurrencyLimit) -> None:
         expression = digest(limit.key.strip())[:12] if limit.key is not None else ""
@@ -72,9 +75,16 @@ class _Limit:
         self.id = f"{function_id}/{what}/{limit.scope}/{expression}"
         self.most = limit.limit
         self.narrow = not self.key.shared
+        self._known: dict[str, Need] = {}
 
     def need(self, key: Key) -> Need:
-        return Need(self.counter + key.id, self.id, key.value, self.narrow)
+        """The need of a key: those of the keys met lately are kept, as most keys are met again."""
+        need = self._known.get(key.id)
+        if need is None:
+            if len(self._known) >= KNOWN_KEYS:
+                self._known.clear()
+            need = self._known[key.id] = Need(self.counter + key.id, self.id, key.value, self.narrow)
+        return need
 
 
 class ConcurrencyRules:
@@ -115,6 +125,11 @@ def _needs(
 ) -> tuple[Need, ...]:
     if not limits:
         return ()
+    if len(limits) == 1:
+        key = limits[0].key.bucket(event, now)
+        if key.problem is not None:
+            problems.append(key.problem)
+        return (limits[0].need(key),)
     found: dict[str, Need] = {}
     for limit in limits:
         key = limit.key.bucket(event, now)
@@ -151,7 +166,11 @@ class Counters:
         if not taken:
             return
         for counter in taken:
-            self._holders.setdefault(counter, {})[holder] = None
+            holders = self._holders.get(counter)
+            if holders is None:
+                self._holders[counter] = {holder: None}
+            else:
+                holders[holder] = None
         before = self._held.get(holder)
         self._held[holder] = taken if before is None else tuple(dict.fromkeys((*before, *taken)))
 

@@ -17,6 +17,7 @@ A `null` that is really in the event is a value like any other and shares the em
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from hashlib import blake2b
 
 import msgspec
@@ -111,7 +112,12 @@ def key_of(value: object) -> Key:
     if value is None:
         return EMPTY
     text = value if type(value) is str else _text(value)
-    return Key(digest(text), text if len(text) <= SHOWN else text[: SHOWN - 1] + "…")
+    return _short_key(text) if len(text) <= SHOWN else Key(digest(text), text[: SHOWN - 1] + "…")
+
+
+@lru_cache(maxsize=4_000)
+def _short_key(text: str) -> Key:
+    return Key(digest(text), text)
 
 
 def digest(text: str) -> str:

@@ -42,9 +42,9 @@ class Ticket:
 
     def needs(self) -> tuple[Need, ...]:
         """All that it needs."""
-        return (
-            (*self.steps, *self.runs) if self.throttle is None else (self.throttle, *self.steps, *self.runs)
-        )
+        if self.throttle is not None:
+            return (self.throttle, *self.steps, *self.runs)
+        return self.steps + self.runs
 
 
 class Grant(msgspec.Struct, frozen=True, gc=False):
