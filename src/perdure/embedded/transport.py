@@ -54,6 +54,8 @@ log = logging.getLogger("perdure")
 ORIGIN = "http://in-process/"
 """Apps of this process are registered below this address, which leads nowhere else."""
 FRAMEWORK = "embedded"
+CLAIM_S = 10.0
+"""A call of an app that is not served here fails after so many seconds: at a start apps come one after the other."""
 LINGER_S = 1.0
 """A call whose task was cancelled by somebody else fails, if the loop still runs so long after (seconds)."""
 
@@ -109,13 +111,15 @@ class Place(msgspec.Struct, eq=False):
 class InProcessTransport:
     """Runs calls of apps in this process; all other calls go on to `elsewhere`.
 
-    Everything but `idle` is used on the shard's loop. `now_ns` tells the calls the time, in ns since the epoch.
+    Used on the shard's loop. `now_ns` tells the calls the time, in ns since the epoch.
     """
 
     def __init__(self, elsewhere: Transport, *, now_ns: Callable[[], int] = world.now_ns) -> None:
         self._elsewhere = elsewhere
         self._now_ns = now_ns
         self._functions: dict[str, tuple[Place, Function[object, object]]] = {}
+        self._apps: set[str] = set()
+        self._unclaimed: list[tuple[str, RunningCall]] = []
         self._shard: Shard | None = None
         self.running: set[RunningCall] = set()
         """Calls under way."""
@@ -140,25 +144,43 @@ class InProcessTransport:
         url = ORIGIN + quote(app.name, safe="")
         for function in app.functions.values():
             self._functions[StepUrl.prepare(url, function.slug).to("")] = (place, function)
+        self._apps.add(url)
+        unclaimed, self._unclaimed = self._unclaimed, []
+        for prefix, running in unclaimed:
+            self._begin(prefix, running)
 
     def start(self, call: Call, done: Done) -> CallHandle:
         """Start a call; `done` is called once, later, on the shard's loop."""
         if not call.url.startswith(ORIGIN):
             return self._elsewhere.start(call, done)
         prefix, mark, step_id = call.url.rpartition("stepId=")
-        place, function = self._functions.get(prefix + mark, (None, None))
-        running = RunningCall(self, place, function, call, unquote(step_id), done)
+        running = RunningCall(self, call, unquote(step_id), done)
         self.running.add(running)
-        if place is None:
-            asyncio.get_running_loop().call_soon(running.lost)
-            return running
-        try:
-            place.to_app.put(RunningCall.begin, running)
-        except RuntimeError:
-            log.warning(
-                "The event loop of %s is closed; its calls are made again at the next start.", place.app.name
-            )
+        self._begin(prefix + mark, running)
         return running
+
+    def _begin(self, prefix: str, running: RunningCall) -> None:
+        found = self._functions.get(prefix)
+        if found is not None:
+            running.place, running.function = place, _ = found
+            try:
+                place.to_app.put(RunningCall.begin, running)
+            except RuntimeError:
+                log.warning(
+                    "The event loop of %s is closed; its calls are made again at the next start.",
+                    place.app.name,
+                )
+        elif prefix.partition("?")[0] in self._apps:
+            asyncio.get_running_loop().call_soon(running.lost)
+        elif not running.over:
+            self._unclaimed.append((prefix, running))
+            asyncio.get_running_loop().call_later(CLAIM_S, self._give_up, running)
+
+    def _give_up(self, running: RunningCall) -> None:
+        """Nobody has claimed a call in time."""
+        if running.place is None:
+            self._unclaimed = [(prefix, other) for prefix, other in self._unclaimed if other is not running]
+            running.lost()
 
     def now_ns(self) -> int:
         """The time for calls made here, in ns since the epoch."""
@@ -173,29 +195,21 @@ class InProcessTransport:
 class RunningCall:
     """A call under way. `begin` and what is below it happen on the app's loop, all else on the shard's."""
 
-    __slots__ = ("_call", "_done", "_function", "_over", "_place", "_step_id", "_task", "_transport")
+    __slots__ = ("_call", "_done", "_step_id", "_task", "_transport", "function", "over", "place")
 
-    def __init__(
-        self,
-        transport: InProcessTransport,
-        place: Place | None,
-        function: Function[object, object] | None,
-        call: Call,
-        step_id: str,
-        done: Done,
-    ) -> None:
+    def __init__(self, transport: InProcessTransport, call: Call, step_id: str, done: Done) -> None:
+        self.place: Place | None = None
+        self.function: Function[object, object] | None = None
+        self.over = False
         self._transport = transport
-        self._place = place
-        self._function = function
         self._call = call
         self._step_id = step_id
         self._done = done
         self._task: asyncio.Task[None] | None = None
-        self._over = False
 
     def cancel(self) -> None:
         """Give the call up: the function's task is cancelled, `done` gets a failure of code `cancelled`."""
-        if not self._over:
+        if not self.over:
             asyncio.get_running_loop().call_soon(
                 self._end, CallFailure("cancelled", "The call was given up.")
             )
@@ -203,7 +217,7 @@ class RunningCall:
 
     def drop(self) -> None:
         """Cancel the function's task; `done` is never called."""
-        self._over = True
+        self.over = True
         self._transport.running.discard(self)
         self._stop()
 
@@ -218,15 +232,15 @@ class RunningCall:
         )
 
     def _end(self, result: CallAnswer | CallFailure) -> None:
-        if not self._over:
-            self._over = True
+        if not self.over:
+            self.over = True
             self._transport.running.discard(self)
             self._done(result)
 
     def _stop(self) -> None:
-        if self._place is not None:
+        if self.place is not None:
             try:
-                self._place.to_app.put(RunningCall._cancel_task, self)
+                self.place.to_app.put(RunningCall._cancel_task, self)
             except RuntimeError:
                 return  # its loop is closed, and the task with it
 
@@ -234,20 +248,20 @@ class RunningCall:
 
     def begin(self) -> None:
         """Start the function's task."""
-        if not self._over and self._place is not None:
-            self._task = self._place.loop.create_task(self._work(self._place))
+        if not self.over and self.place is not None:
+            self._task = self.place.loop.create_task(self._work(self.place))
 
     def _cancel_task(self) -> None:
         if self._task is not None:
             self._task.cancel()
 
     async def _work(self, place: Place) -> None:
-        assert self._function is not None
+        assert self.function is not None
         try:
             job = read_job(self._call.body, self._step_id, {})
             problem = await fetch_state(place.app, job) if job.from_api else None
             reply = problem or await run_job(
-                place.app, self._function, job, place.carrier, now_ns=self._transport.now_ns
+                place.app, self.function, job, place.carrier, now_ns=self._transport.now_ns
             )
         except asyncio.CancelledError:
             place.loop.call_later(LINGER_S, self._report, place, _CUT_SHORT)
@@ -255,7 +269,7 @@ class RunningCall:
         except UsageError as error:
             reply = of_failure(error, self._transport.now_ns() // 1_000_000)
         except Exception as error:
-            log.exception("A call of %s could not be answered", self._function.slug)
+            log.exception("A call of %s could not be answered", self.function.slug)
             reply = of_failure(error, self._transport.now_ns() // 1_000_000)
         self._report(place, self._answer(reply))
 
