@@ -240,7 +240,7 @@ class Dispatcher:
         """The call for an item has posted finished steps."""
         live = self.live.get((run_id, n))
         if live is not None:
-            live.gate.posted(live.number)
+            live.gate.posted(live.number, self._state.now)
 
     def _open(self, gate: Gate) -> None:
         for queue in self._waiting.pop(gate, ()):

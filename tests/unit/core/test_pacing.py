@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perdure.core.pacing import HARD_LIMIT, YOUNG_CALLS, YOUNG_MS, Gate
+from perdure.core.pacing import HARD_LIMIT, QUICK_MS, YOUNG_CALLS, YOUNG_MS, Gate
 
 NOW = 1_700_000_000_000
 
@@ -44,14 +44,14 @@ def test_old_calls_do_not_count() -> None:
 
 def test_calls_that_post_count_a_quarter() -> None:
     gate = filled(YOUNG_CALLS)
-    gate.posted(0)
-    gate.posted(0)
-    gate.posted(1_000)
+    gate.posted(0, NOW)
+    gate.posted(0, NOW)
+    gate.posted(1_000, NOW)
     assert not gate.has_room("f", NOW, False)
     assert (gate.free(NOW), gate.young(NOW)) == (0, YOUNG_CALLS)
     assert gate.next_room() == NOW + YOUNG_MS
     for number in range(1, 4):
-        gate.posted(number)
+        gate.posted(number, NOW + QUICK_MS)
     assert gate.has_room("f", NOW, False)
     assert (gate.free(NOW), gate.young(NOW)) == (3, YOUNG_CALLS - 3)
     for number in range(24, 27):
@@ -60,11 +60,18 @@ def test_calls_that_post_count_a_quarter() -> None:
     assert gate.young(NOW + 1) == YOUNG_CALLS
 
 
+def test_slow_calls_that_post_count_in_full() -> None:
+    gate = filled(YOUNG_CALLS)
+    for number in range(YOUNG_CALLS):
+        gate.posted(number, NOW + QUICK_MS + 1)
+    assert not gate.has_room("f", NOW + QUICK_MS + 1, False)
+
+
 def test_no_more_than_four_times_as_many_post() -> None:
     gate, number = Gate(), 0
     while gate.has_room("f", NOW, False):
         gate.enter(number, "f", NOW)
-        gate.posted(number)
+        gate.posted(number, NOW)
         number += 1
     assert number == 4 * YOUNG_CALLS - 3
     assert gate.next_room() == NOW + YOUNG_MS
@@ -123,8 +130,8 @@ def test_the_counts_hold(events: list[tuple[int, str, str, int]]) -> None:
             gate.enter(number, function, now)
             started[number] = (function, now)
         elif what == "post":
-            gate.posted(number)
-            if number in started and now - started[number][1] < YOUNG_MS:
+            gate.posted(number, now)
+            if number in started and now - started[number][1] <= QUICK_MS:
                 posting.add(number)
         elif what == "out":
             gate.leave(number)
