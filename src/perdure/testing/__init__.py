@@ -5,16 +5,30 @@
         await jobs.advance("30d")
         assert run.output == "receipt-1"
 
-`jobs` is a fixture of the pytest plugin that comes with Perdure; `Server` and `SyncServer` do without pytest.
+`jobs` is a fixture of the pytest plugin that comes with Perdure; `Server` and `SyncServer` do without pytest. Nothing
+is loaded until it is asked for, since pytest loads the plugin of this package in all sessions.
 """
 
 from __future__ import annotations
 
-from perdure.testing.failures import Differs, Failure, NotSettled, UnexpectedRequest, UnknownStep
-from perdure.testing.mocks import FunctionMock, OutsideRequest, StepCall, StepMock
-from perdure.testing.runs import Attempt, Run, RunError, RunStep, Wait
-from perdure.testing.server import Server
-from perdure.testing.sync_server import SyncServer
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from perdure.testing.failures import Differs, Failure, NotSettled, UnexpectedRequest, UnknownStep
+    from perdure.testing.mocks import FunctionMock, OutsideRequest, StepCall, StepMock
+    from perdure.testing.runs import Attempt, Run, RunError, RunStep, Wait
+    from perdure.testing.server import Server
+    from perdure.testing.sync_server import SyncServer
+
+_WHERE = {
+    "failures": ("Differs", "Failure", "NotSettled", "UnexpectedRequest", "UnknownStep"),
+    "mocks": ("FunctionMock", "OutsideRequest", "StepCall", "StepMock"),
+    "runs": ("Attempt", "Run", "RunError", "RunStep", "Wait"),
+    "server": ("Server",),
+    "sync_server": ("SyncServer",),
+}
+_MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
 
 __all__ = [
     "Attempt",
@@ -34,3 +48,16 @@ __all__ = [
     "UnknownStep",
     "Wait",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULE_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module 'perdure.testing' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"perdure.testing.{module}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -219,6 +219,22 @@ class Engine:
             self._wholes[run_id] = found
         return self._wholes[run_id]
 
+    def runs(self) -> list[str]:
+        """The ids of all runs: in the order of their events, and for one event as the functions are written."""
+        slugs = [slug for app in self.apps for slug in app.functions]
+        places = {slug: place for place, slug in enumerate(slugs)}
+        moments: dict[tuple[int, str], int] = {}
+        found = self.reads.runs()
+        for run in found:
+            moments.setdefault((run.created_at, run.event_id), len(moments))
+        found.sort(
+            key=lambda run: (
+                moments[run.created_at, run.event_id],
+                places.get(self.slug_of(run.function_id), len(places)),
+            )
+        )
+        return [run.id for run in found]
+
     def slug_of(self, function_id: str) -> str:
         """The slug of a function by its id on the server."""
         return self.shard.state.function_rows[function_id].slug

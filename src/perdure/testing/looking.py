@@ -58,7 +58,7 @@ class Looking:
         if not self._engine.started:
             return []
         slug = None if function is None else self.slug(function)
-        found = [Run[Any](self._engine, run.id) for run in self._engine.reads.runs()]
+        found = [Run[Any](self._engine, run_id) for run_id in self._engine.runs()]
         return [
             run for run in found if slug in (None, run.function) and (status is None or run.status == status)
         ]

@@ -35,15 +35,14 @@ class Reads:
         return [StepRecord(*row) for row in self._db.execute(STEPS, (run_id,))]
 
     def runs(self) -> list[RunRecord]:
-        """All runs, in the order in which they began."""
+        """All runs, in the order of their events."""
         return [run_record(row) for row in self._db.execute(_RUNS)]
 
-    def runs_of_event(self, event_id: str) -> list[RunRecord]:
+    def runs_of_event(self, event_id: str) -> set[str]:
         """The runs that an event has started, alone or with others."""
         rows = self._db.execute(RUNS_OF_EVENT, (event_id, "", MOST)).fetchall()
         rows += self._db.execute(FURTHER_RUNS_OF_EVENT, (event_id, "", MOST, self._shard)).fetchall()
-        found = {run.id: run for run in map(run_record, rows)}
-        return list(found.values())
+        return {run_record(row).id for row in rows}
 
     def events(self) -> list[EventRecord]:
         """All events, in the order in which they came."""

@@ -165,8 +165,8 @@ class Server(Looking):
         return event_id
 
     def _runs_of(self, ids: list[str]) -> list[Run[Any]]:
-        found = [run.id for event_id in ids for run in self._engine.reads.runs_of_event(event_id)]
-        return [Run(self._engine, run_id) for run_id in dict.fromkeys(found)]
+        found = {run_id for event_id in ids for run_id in self._engine.reads.runs_of_event(event_id)}
+        return [Run(self._engine, run_id) for run_id in self._engine.runs() if run_id in found]
 
     def _check_of_use(self, event: Event[Any]) -> None:
         """Raises `Failure` if no function is started or cancelled by an event, and no run waits for it."""
