@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.sdk.bare_app import BareApp, Scripted
-from tests.sdk.driver import HERE, App, Process, Server, free_port
+from tests.sdk.driver import HERE, App, Process, Server, free_port, until
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class Kind:
     """A function that it has, by which a sync is known to have worked."""
     engine: str = ""
     """Where it has an engine of its own, below its address: it is its own server then."""
+    connects: bool = False
+    """Whether it takes its calls over a WebSocket; the server need not sync it."""
 
 
 KINDS = {
@@ -39,6 +41,8 @@ KINDS = {
     "flask-async": Kind("python_flask.py", "/async/api/inngest"),
     "own": Kind("own_fastapi.py", "/api/inngest", checkpoints=True),
     "own-sync": Kind("own_fastapi.py", "/sync/api/inngest", checkpoints=True),
+    "own-connect": Kind("own_connect.py", "/log", checkpoints=True, connects=True),
+    "own-connect-sync": Kind("own_connect.py", "/log", checkpoints=True, connects=True),
     "own-embedded": Kind("own_embedded.py", "/engine/dev", checkpoints=True, engine="/engine"),
     "own-embedded-sync": Kind("own_embedded.py", "/engine/dev", checkpoints=True, engine="/engine"),
     "js": Kind("app_v4.mjs", "/api/inngest", checkpoints=True),
@@ -71,7 +75,7 @@ JS = ("js", "js-plain", "js-stream", "js3", "js3-wait", "flow-js", "flow-js-cron
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "apps(*ids): the apps a test runs on, instead of all")
     config.addinivalue_line(
-        "markers", "synced: only apps that a server syncs, not those with an engine of their own"
+        "markers", "synced: only apps that a server syncs, not those that connect or have an engine"
     )
 
 
@@ -82,7 +86,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     mark = metafunc.definition.get_closest_marker("apps")
     ids = mark.args if mark else tuple(KINDS)
     if metafunc.definition.get_closest_marker("synced"):
-        ids = tuple(i for i in ids if not ALL[i].engine)
+        ids = tuple(i for i in ids if not ALL[i].engine and not ALL[i].connects)
     params = [pytest.param(i, marks=[pytest.mark.node] if i in JS else [], id=i) for i in ids]
     metafunc.parametrize("app", params, indirect=True)
 
@@ -154,7 +158,7 @@ def app_of(app_id: str, process: Process, server: Server) -> App:
         server = Server(process, path=kind.engine)
     return App(
         app_id, process, kind.path, server, js=app_id in JS,
-        checkpoints=kind.checkpoints, streams=kind.streams, version=kind.version,
+        checkpoints=kind.checkpoints, streams=kind.streams, version=kind.version, connects=kind.connects,
     )  # fmt: skip
 
 
@@ -170,10 +174,13 @@ def apps(server: Server, start_app: Starter) -> Callable[[str], App]:
             if program not in processes:
                 processes[program] = start_app(app_id).process
             app = app_of(app_id, processes[program], server)
-            if not ALL[app_id].engine:
+            known = app.slug(ALL[app_id].known)
+            if ALL[app_id].connects:
+                until(f"{app_id} is connected", lambda: known in app.server.functions())
+            elif not ALL[app_id].engine:
                 answer = app.sync()
                 assert answer.status_code == 200, answer.text
-            assert app.slug(ALL[app_id].known) in app.server.functions()
+            assert known in app.server.functions()
             synced[app_id] = app
         return synced[app_id]
 

@@ -240,6 +240,8 @@ class App:
     streams: bool = False
     version: int = 2
     """Version of the execution protocol that its SDK answers with."""
+    connects: bool = False
+    """Whether it is called over a WebSocket that it has opened."""
     peers: list[App] = field(default_factory=list)
     """The apps, itself among them, that the running test function runs on."""
     started: dict[str, Sent] = field(default_factory=dict)

@@ -9,7 +9,9 @@ import pytest
 from tests.sdk.driver import App
 from tests.sdk.test_sdk_checkpointing import posted, proxied
 
-pytestmark = pytest.mark.apps("own", "own-sync", "own-flask", "own-embedded", "own-embedded-sync")
+pytestmark = pytest.mark.apps(
+    "own", "own-sync", "own-flask", "own-connect", "own-connect-sync", "own-embedded", "own-embedded-sync"
+)
 
 __all__ = ["proxied"]
 
@@ -50,7 +52,7 @@ def test_sleep_ends_the_call_and_the_next_one_goes_on(app: App) -> None:
     assert [call["ops"] for call in run.log.calls] == [["Sleep"], None]
 
 
-@pytest.mark.apps("own")
+@pytest.mark.apps("own", "own-connect")
 def test_maximum_runtime_splits_the_run_without_repeating_a_step(app: App) -> None:
     run = app.run("max-runtime", a=0.6, b=0.6, c=0.6)
     assert (run.status, run.output) == ("Completed", "four")

@@ -8,7 +8,9 @@ import pytest
 
 from tests.sdk.driver import App
 
-pytestmark = pytest.mark.apps("own", "own-sync", "own-embedded", "own-embedded-sync")
+pytestmark = pytest.mark.apps(
+    "own", "own-sync", "own-connect", "own-connect-sync", "own-embedded", "own-embedded-sync"
+)
 
 
 def test_a_signal_wakes_the_run_that_waits_for_it(app: App) -> None:
@@ -28,21 +30,21 @@ def test_fetch_brings_the_response_whatever_its_status(app: App) -> None:
     assert "key" in run.output[1]
 
 
-@pytest.mark.apps("own")
+@pytest.mark.apps("own", "own-connect")
 def test_a_step_that_a_timeout_cancels_fails_its_attempts_and_the_handler_sees_a_timeout(app: App) -> None:
     run = app.run("timeout")
     assert (run.status, run.output) == ("Completed", "too slow")
     assert run.log.steps() == ["slow", "slow", "instead"]
 
 
-@pytest.mark.apps("own")
+@pytest.mark.apps("own", "own-connect")
 def test_a_failing_sibling_in_a_group_is_caught_and_the_run_goes_on(app: App) -> None:
     run = app.run("failing-sibling")
     assert (run.status, run.output) == ("Completed", ["ValueError", "rescued"])
     assert run.log.steps().count("rescue") == 1
 
 
-@pytest.mark.apps("own")
+@pytest.mark.apps("own", "own-connect")
 def test_lookback_takes_an_event_that_came_before_the_wait(app: App) -> None:
     sent = app.trigger("looking-back")
     app.saw(sent.key, "the slow step", lambda log: "slow" in log.steps())
@@ -51,7 +53,9 @@ def test_lookback_takes_an_event_that_came_before_the_wait(app: App) -> None:
     assert (run.status, run.output["n"]) == ("Completed", 1)
 
 
-@pytest.mark.apps("own", "own-sync", "own-flask", "own-embedded", "own-embedded-sync")
+@pytest.mark.apps(
+    "own", "own-sync", "own-flask", "own-connect", "own-connect-sync", "own-embedded", "own-embedded-sync"
+)
 def test_types_survive_steps_invokes_and_events(app: App) -> None:
     run = app.run("typed")
     assert run.status == "Completed", run.output

@@ -26,7 +26,7 @@ def test_function_without_steps_runs_once(app: App) -> None:
         False,
         False,
         "1",
-        "dev",
+        None if app.connects else "dev",
     )
 
 

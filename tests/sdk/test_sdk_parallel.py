@@ -20,7 +20,7 @@ WAIT_MODE = (
     "js-stream",
     "js3-wait",
 )
-OWN = ("own", "own-sync", "own-flask")
+OWN = ("own", "own-sync", "own-flask", "own-connect", "own-connect-sync")
 RACE_MODE = (
     "fastapi",
     "fastapi-sync",
@@ -108,7 +108,7 @@ def test_race_mode_lets_each_branch_go_on_alone(app: App) -> None:
     assert run.log.at("a2")[0] - run.log.at("b1")[0] < 0.5
 
 
-@pytest.mark.apps("js-plain", "js3", "own")
+@pytest.mark.apps("js-plain", "js3", "own", "own-connect")
 def test_first_of_a_race_ends_the_function_while_the_other_runs(app: App) -> None:
     run = app.run_among_peers("first-wins")
     assert (run.status, run.output) == ("Completed", "fast")

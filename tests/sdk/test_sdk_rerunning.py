@@ -45,7 +45,9 @@ def test_the_steps_before_do_not_run_again(app: App) -> None:
     assert log.calls[0]["stack"] == [sha1("one")]
 
 
-@pytest.mark.apps("js", "js-plain", "js-stream", "js3", "js3-wait", "own", "own-sync", "own-flask")
+@pytest.mark.apps(
+    "js", "js-plain", "js-stream", "js3", "js3-wait", "own", "own-sync", "own-flask", "own-connect"
+)
 def test_a_step_sees_its_edited_input(app: App) -> None:
     run = app.run("step-with-input")
     status, output, log = ended(app, run, rerun(app, run, sha1("two"), input="[21]"))
@@ -66,7 +68,9 @@ def test_an_sdk_that_would_take_the_input_for_the_result_gets_none(app: App) -> 
     assert [one["run_id"] for one in app.server.runs(run.event_id)] == [run.run_id]
 
 
-@pytest.mark.apps("js", "js3", "js3-wait", "fastapi", "flask", "own", "own-sync")
+@pytest.mark.apps(
+    "js", "js3", "js3-wait", "fastapi", "flask", "own", "own-sync", "own-connect", "own-connect-sync"
+)
 def test_what_finished_before_it_in_a_parallel_set_stays(app: App) -> None:
     run = app.run("parallel")
     assert (run.status, run.output) == ("Completed", [1, 2, 3])
@@ -75,7 +79,7 @@ def test_what_finished_before_it_in_a_parallel_set_stays(app: App) -> None:
     assert sorted(log.steps()) == ["p2", "p3"]
 
 
-@pytest.mark.apps("js", "js3", "js3-wait", "own", "own-sync")
+@pytest.mark.apps("js", "js3", "js3-wait", "own", "own-sync", "own-connect", "own-connect-sync")
 @pytest.mark.parametrize(
     ("fn", "step", "again"), [("parallel", "p2", ["p2", "p3"]), ("large-state", "big-4", ["big-4"])]
 )
