@@ -9,12 +9,12 @@ from starlette.concurrency import run_in_threadpool
 
 from examples.opportunity_tracker.tables import Call, Opportunity
 from examples.opportunity_tracker.tracker import Tracker
-from examples.opportunity_tracker.uploads import NewCall, NewOpportunity
+from examples.opportunity_tracker.uploads import LARGEST_BODY, NewCall, NewOpportunity
 
 
 def api_routes(tracker: Tracker) -> fastapi.APIRouter:
     """The routes under `/api`, and `/health`."""
-    router = fastapi.APIRouter()
+    router = fastapi.APIRouter(max_body_size=LARGEST_BODY)
     records = tracker.records
 
     @router.get("/health")

@@ -13,17 +13,25 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import fastapi
+from fastapi.exceptions import RequestValidationError
+from starlette.responses import JSONResponse
 from starlette.staticfiles import StaticFiles
 
 from examples.opportunity_tracker.api import api_routes
 from examples.opportunity_tracker.pages import page_routes
 from examples.opportunity_tracker.settings import Settings, read_settings
 from examples.opportunity_tracker.tracker import Tracker
-from examples.opportunity_tracker.uploads import BodyLimit
 
 HERE = Path(__file__).parent
 JOBS_PATH = "/api/inngest"
 """Where servers look for apps by themselves."""
+
+
+def refuse(_: fastapi.Request, error: Exception) -> JSONResponse:
+    """What is wrong with which field, as FastAPI says it, without the input: that may be long, or no text at all."""
+    assert isinstance(error, RequestValidationError)
+    shown = [{name: one[name] for name in ("type", "loc", "msg")} for one in error.errors()]
+    return JSONResponse({"detail": shown}, 422)
 
 
 def create_app(settings: Settings | None = None) -> fastapi.FastAPI:
@@ -40,7 +48,7 @@ def create_app(settings: Settings | None = None) -> fastapi.FastAPI:
 
     web = fastapi.FastAPI(title="Opportunity Tracker", lifespan=lifespan)
     web.state.tracker = tracker
-    web.add_middleware(BodyLimit, except_path=JOBS_PATH)
+    web.add_exception_handler(RequestValidationError, refuse)
     web.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     web.include_router(api_routes(tracker))
     web.include_router(page_routes(tracker))

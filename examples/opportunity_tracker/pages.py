@@ -92,7 +92,7 @@ def text_in(form: FormData, name: str) -> str:
 
 def page_routes(tracker: Tracker) -> fastapi.APIRouter:
     """All pages."""
-    router = fastapi.APIRouter(include_in_schema=False)
+    router = fastapi.APIRouter(include_in_schema=False, max_body_size=LARGEST_BODY)
     pages = Pages(tracker)
     opportunity_routes(router, tracker, pages)
     call_routes(router, tracker, pages)

@@ -7,8 +7,6 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, StringConstraints
 from starlette.datastructures import UploadFile
-from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 LONGEST_TRANSCRIPT = 1_000_000
 LONGEST_NAME = 200
@@ -101,29 +99,3 @@ def _checked(field: str, text: str) -> str:
     if len(text) > LONGEST_TRANSCRIPT:
         raise FieldError(field, f"At most {LONGEST_TRANSCRIPT:,} characters, please; this has {len(text):,}.")
     return text
-
-
-class BodyLimit:
-    """Refuses what people send if it is too large, before it is read. Calls of the server are left alone."""
-
-    def __init__(self, app: ASGIApp, except_path: str) -> None:
-        self._app = app
-        self._except = except_path
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or answer 411 or 413."""
-        if scope["type"] != "http" or scope["path"] == self._except or scope["method"] in ("GET", "HEAD"):
-            await self._app(scope, receive, send)
-            return
-        headers = dict(scope["headers"])
-        length = headers.get(b"content-length", b"" if b"transfer-encoding" in headers else b"0")
-        if not length.isdigit():
-            refusal = PlainTextResponse("The request must say how long it is (Content-Length).\n", 411)
-        elif int(length) > LARGEST_BODY:
-            refusal = PlainTextResponse(
-                f"At most {LARGEST_BODY:,} bytes, please; these are {int(length):,}.\n", 413
-            )
-        else:
-            await self._app(scope, receive, send)
-            return
-        await refusal(scope, receive, send)
