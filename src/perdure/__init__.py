@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         InvokeTimeoutError,
         NonRetriableError,
         RetryAfterError,
+        RunCancelledError,
         SendError,
         StepError,
         StepTimeoutError,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     )
     from perdure.sdk.events import Event, EventType, cron, event
     from perdure.sdk.function import FailureData, Function
+    from perdure.sdk.loggers import LogContext, logger
     from perdure.sdk.options import (
         Batch,
         Cancel,
@@ -44,11 +46,12 @@ _WHERE = {
     "app": ("App",),
     "asks": ("Response", "Signal"),
     "errors": (
-        "ConnectError", "InvokeError", "InvokeTimeoutError", "NonRetriableError", "RetryAfterError", "SendError",
-        "StepError", "StepTimeoutError", "UsageError",
+        "ConnectError", "InvokeError", "InvokeTimeoutError", "NonRetriableError", "RetryAfterError",
+        "RunCancelledError", "SendError", "StepError", "StepTimeoutError", "UsageError",
     ),
     "events": ("Event", "EventType", "cron", "event"),
     "function": ("FailureData", "Function"),
+    "loggers": ("LogContext", "logger"),
     "options": (
         "Batch", "Cancel", "Checkpoint", "Concurrency", "Debounce", "RateLimit", "Singleton", "Throttle", "Timeouts",
     ),
@@ -71,10 +74,12 @@ __all__ = [
     "Function",
     "InvokeError",
     "InvokeTimeoutError",
+    "LogContext",
     "NonRetriableError",
     "RateLimit",
     "Response",
     "RetryAfterError",
+    "RunCancelledError",
     "SendError",
     "Signal",
     "Singleton",
@@ -88,6 +93,7 @@ __all__ = [
     "__version__",
     "cron",
     "event",
+    "logger",
 ]
 
 

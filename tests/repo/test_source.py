@@ -86,7 +86,7 @@ def test_time_and_chance_are_arguments() -> None:
     assert found == {}
 
 
-THE_AUTHORS_OWN = {"django", "flask", "litestar", "pydantic", "starlette"}
+THE_AUTHORS_OWN = {"django", "flask", "litestar", "nacl", "opentelemetry", "pydantic", "starlette"}
 """What the SDK imports only where the author's code has done so."""
 
 

@@ -10,9 +10,14 @@ import perdure
 
 PUBLIC = {
     "App", "Batch", "Cancel", "Checkpoint", "Concurrency", "ConnectError", "Debounce", "Event", "EventType",
-    "FailureData", "Function", "InvokeError", "InvokeTimeoutError", "NonRetriableError", "RateLimit", "Response", "RetryAfterError", "SendError",
+    "FailureData", "Function", "InvokeError", "InvokeTimeoutError", "LogContext", "NonRetriableError", "RateLimit",
+    "Response", "RetryAfterError",
+    "RunCancelledError", "SendError",
     "Signal", "Singleton", "Step", "StepError", "StepTimeoutError", "SyncStep", "Throttle", "Timeouts", "UsageError",
-    "__version__", "cron", "event",
+    "__version__", "cron", "event", "logger",
+}  # fmt: skip
+MIDDLEWARE = {
+    "CallInfo", "Encryption", "Middleware", "MiddlewareError", "OpenTelemetry", "Payload", "StepInfo", "Wrap",
 }  # fmt: skip
 # Standard library modules are free; these come with the server and would make every importing app pay for it.
 SERVER_ONLY = ("aiohttp", "apsw", "cel_expr_python", "click", "httptools", "starlette", "uvicorn", "uvloop")
@@ -28,6 +33,14 @@ def test_public_names_are_these_and_no_others() -> None:
         and name not in {"annotations", "TYPE_CHECKING", "Any"}
     }
     assert others <= PUBLIC
+
+
+def test_middleware_has_a_module_of_its_own_and_loads_no_library() -> None:
+    code = "import sys, perdure.middleware as m; print('\\n'.join([*m.__all__, '-', *sys.modules]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    names, _, loaded = done.stdout.partition("-\n")
+    assert set(names.split()) == MIDDLEWARE
+    assert [name for name in (*SERVER_ONLY, "nacl", "opentelemetry") if name in loaded.split()] == []
 
 
 def test_import_loads_no_server_library() -> None:

@@ -21,6 +21,7 @@ from perdure.sdk.errors import UsageError
 from perdure.sdk.events import AnyOf, EventType, Trigger
 from perdure.sdk.exchange import SDK
 from perdure.sdk.function import MAX_RETRIES, FailureData, Function
+from perdure.sdk.loggers import catch_records
 from perdure.sdk.middleware import Middleware, Outbound, chain_of
 from perdure.sdk.options import (
     Batch,
@@ -38,6 +39,7 @@ from perdure.sdk.portal import portal
 from perdure.sdk.posting import HttpCarrier
 from perdure.sdk.sending import Sender
 from perdure.sdk.settings import read_settings
+from perdure.sdk.step_logs import StepLogs
 from perdure.sdk.strands import CURRENT, IN_STEP
 
 log = logging.getLogger("perdure")
@@ -61,7 +63,7 @@ class App:
     PERDURE_SIGNING_KEY_FALLBACK, PERDURE_ENV and PERDURE_DEV (or the same with INNGEST_), else the server is
     at http://localhost:8288 and needs no keys. `checkpoint` is how finished steps are reported, unless a
     function says otherwise; None leaves that to the answers of calls. `middleware` lies around all functions, the
-    first outermost.
+    first outermost. What functions log is shown on their runs by servers that take it, unless `logs` is False.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class App:
         version: str | None = None,
         checkpoint: Checkpoint | None = EACH_STEP,
         middleware: Sequence[Middleware] = (),
+        logs: bool = True,
     ) -> None:
         if not name:
             raise UsageError('An app needs a name, such as perdure.App("billing").')
@@ -90,9 +93,13 @@ class App:
             env=env,
             dev=dev,
         )
+        self.step_logs: StepLogs | None = None
         self.functions: dict[str, Function[Any, Any]] = {}
         self.api = Api(self.settings, {"x-inngest-sdk": SDK, "user-agent": SDK})
         self.sender = Sender(self.settings, self.api, world.now_ms, world.entropy)
+        if logs:
+            self.step_logs = StepLogs(self.api)
+            catch_records()
         self._checkpoint = checkpoint
         self._middleware = tuple(middleware)
         chain = chain_of(self._middleware)

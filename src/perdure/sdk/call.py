@@ -43,11 +43,13 @@ from perdure.sdk.blocking import watch_of
 from perdure.sdk.errors import StepError, UsageError
 from perdure.sdk.function import Function
 from perdure.sdk.job import Job
+from perdure.sdk.key import Key
 from perdure.sdk.memo import CANCELLED_NAME, read_memo, result
 from perdure.sdk.middleware import CallHooks
 from perdure.sdk.reply import Reply
 from perdure.sdk.saving import Checkpoints, Stale
 from perdure.sdk.step_ids import StepIds, warn_of_changes
+from perdure.sdk.step_logs import StepLogs
 from perdure.sdk.strands import CURRENT, IN_STEP, PATIENCE_S, TARGET_PATIENCE_S, Strands, watch_births
 
 log = logging.getLogger("perdure")
@@ -67,7 +69,7 @@ NO_OPTS = b"{}"
 class Step(msgspec.Struct, gc=False):
     """A step that the code has come to and that is not saved. `opts` is JSON; `ask` None if the app runs it."""
 
-    key: ops.Key
+    key: Key
     opts: bytes
     ask: Ask | None = None
     input: bytes | None = None
@@ -80,6 +82,8 @@ class Call:
 
     hooks: CallHooks | None = None
     """What the function's middleware does around its code."""
+    step_logs: StepLogs | None = None
+    """Takes what the function and its steps log, if the server wants it."""
 
     def __init__(
         self,
@@ -137,7 +141,7 @@ class Call:
         self._visited.add(key.hash)
         return step, memo if ask.bare else result(memo, ask.step_id, invoked=ask.op == "InvokeFunction")
 
-    def _key(self, step_id: str, strand: Hashable) -> ops.Key:
+    def _key(self, step_id: str, strand: Hashable) -> Key:
         """Count a use of a step id, and say which step it is."""
         self.ids.check_not_nested(step_id)
         if self.over:
@@ -233,15 +237,27 @@ class Call:
         """End at the next step, which a later call takes up. A call that posts no steps ends with its step anyway."""
         self._hurry = True
 
-    def abandon(self) -> None:
-        """Stop: nobody wants the answer any more. Async code gets CancelledError; a thread stops at its next step."""
-        self._end(reply.of_ops([]))
+    def give_way(self) -> bool:
+        """Stop now, and let the server call again at once for what is left; false if it would not."""
+        if self._checkpoints is None or self.over:
+            return False
+        self.abandon(*self._take(), ops.DISCOVERY_REQUEST)
+        return True
+
+    def abandon(self, *told: bytes) -> None:
+        """Stop, whatever runs: async code gets CancelledError, a thread stops at its next step. The answer is `told`."""
+        self._end(reply.of_ops(list(told)))
         for task in self.strands.tasks():
             self._cancel(task)
 
     @property
     def slug(self) -> str:
         return self.function.slug
+
+    @property
+    def replaying(self) -> bool:
+        """Whether the code between steps is where an earlier call has been, as far as can be told."""
+        return self.job.target is not None or len(self.job.steps) > len(self._visited)
 
     def owns(self, task: object) -> bool:
         """Whether a task is one of the function's."""
@@ -344,7 +360,7 @@ class Call:
             return
         target = self._target
         if target is None:
-            self._end(reply.of_lost_target(self.function.slug, self.job.target, _places(new)))
+            self._end(reply.of_lost_target(self.function.slug, self.job.target, [step.key for step in new]))
         elif target.key.hash not in self._new:
             self._end(reply.of_dropped_target(target.key, target.opts, self.now_ns()))
         elif target.ask is not None:
@@ -481,10 +497,6 @@ class Call:
         else:
             self._running += 1
             self.spawn(self._flush_and_end(answer))
-
-
-def _places(new: list[Step]) -> list[ops.Key]:
-    return [step.key for step in new]
 
 
 async def settle(value: Any) -> Any:

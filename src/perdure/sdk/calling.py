@@ -75,6 +75,8 @@ async def run_job(
         if chain is None
         else HookedCall(function, job, now_ns, poster, chain)
     )
+    if job.takes_logs:
+        call.step_logs = app.step_logs
     if begun is not None:
         begun(call)
     return await call.run(partial(_start, app, given))

@@ -7,6 +7,7 @@ PerdureError
 │   ├── StepTimeoutError   … because it was cancelled or timed out from outside while it ran
 │   └── InvokeError        the invoked function failed
 │       └── InvokeTimeoutError   … or did not end in time
+├── RunCancelledError      the run of a sync step was cancelled while it worked
 ├── SendError              events were refused by the server, or it cannot be reached
 ├── ConnectError           the server does not take this worker, and trying again cannot help
 └── UsageError             the code uses the SDK in a way that cannot work; the text says what to do instead
@@ -74,6 +75,12 @@ class InvokeError(StepError):
 
 class InvokeTimeoutError(InvokeError, TimeoutError):
     """The function that was invoked did not end within the timeout of the invoke. It may still be running."""
+
+
+class RunCancelledError(PerdureError):
+    """Raised by `step.progress` and `step.heartbeat` in a sync step whose run has been cancelled meanwhile, or was
+    taken over by another call. Let it pass, after cleaning up: what the step does is of no use any more.
+    """
 
 
 class SendError(PerdureError):

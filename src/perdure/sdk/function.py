@@ -14,6 +14,7 @@ import msgspec
 
 from perdure.sdk import codec
 from perdure.sdk.events import Trigger
+from perdure.sdk.loggers import logger
 from perdure.sdk.middleware import Chain
 from perdure.sdk.options import Checkpoint
 
@@ -50,6 +51,7 @@ class Function(Generic[In, Out]):
         self.slug = f"{app_id}-{id}"
         self.name = name or id
         self.handler = handler
+        self.logger = logger(getattr(handler, "__module__", None) or self.slug)
         self.triggers = tuple(triggers)
         self.options = options
         self.checkpoint = checkpoint

@@ -10,19 +10,12 @@ import msgspec
 from perdure.protocol.ids import hash_step_id
 from perdure.protocol.payloads import json_string
 from perdure.sdk.asks import Ask
+from perdure.sdk.key import Key
 
 COMPLETE_ID = hash_step_id("complete")
 DISCOVERY_REQUEST = b'{"op":"DiscoveryRequest","id":"' + hash_step_id("discover").encode() + b'"}'
 RACE = "race"
 MAX_STACK = 16_000
-
-
-class Key(msgspec.Struct, frozen=True, gc=False):
-    """Which step: its hash on the wire, the id as written, how often that id was used before."""
-
-    hash: str
-    step_id: str
-    index: int
 
 
 def head(op: str, key: Key, name: str | None = None) -> bytes:

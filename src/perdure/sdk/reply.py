@@ -10,6 +10,7 @@ import msgspec
 from perdure.sdk import ops
 from perdure.sdk.errors import NonRetriableError, RetryAfterError, StepError
 from perdure.sdk.job import Job
+from perdure.sdk.key import Key
 from perdure.sdk.memo import CANCELLED_NAME
 
 
@@ -43,7 +44,7 @@ def of_failure(error: BaseException, now_ms: int) -> Reply:
 
 
 def of_failed_step(
-    key: ops.Key,
+    key: Key,
     opts: bytes,
     error: BaseException,
     name: str,
@@ -93,7 +94,7 @@ def asking_for_discovery(answer: Reply) -> Reply:
     return msgspec.structs.replace(answer, body=answer.body[:-1] + b"," + ops.DISCOVERY_REQUEST + b"]")
 
 
-def of_lost_target(slug: str, target: str | None, places: list[ops.Key]) -> Reply:
+def of_lost_target(slug: str, target: str | None, places: list[Key]) -> Reply:
     """The step that was asked for is none that the code comes to; `places` are those that it stands at."""
     found = ", ".join(sorted(key.step_id for key in places)) or "none"
     message = (
@@ -113,7 +114,7 @@ def of_lost_target(slug: str, target: str | None, places: list[ops.Key]) -> Repl
     return Reply(500, msgspec.json.encode(body), False)
 
 
-def of_dropped_target(key: ops.Key, opts: bytes, now_ns: int) -> Reply:
+def of_dropped_target(key: Key, opts: bytes, now_ns: int) -> Reply:
     """Nobody waits for the step any more: a sibling has failed, and its group has cancelled it."""
     error = TimeoutError(f'The step "{key.step_id}" was cancelled before it ran, since a sibling failed.')
     body = ops.error_json(error, CANCELLED_NAME)

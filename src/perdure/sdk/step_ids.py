@@ -12,7 +12,7 @@ from collections.abc import Hashable
 
 from perdure.protocol.ids import hash_step_id
 from perdure.sdk.errors import NestedStepError, UsageError
-from perdure.sdk.ops import Key
+from perdure.sdk.key import Key
 from perdure.sdk.strands import IN_STEP, Strands
 
 log = logging.getLogger("perdure")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Literal, ParamSpec, TypeVar, overload
+from typing import Any, Literal, NoReturn, ParamSpec, TypeVar, overload
 
 import msgspec
 
@@ -12,12 +13,13 @@ from perdure.sdk import asks, codec
 from perdure.sdk.asks import Response, Signal
 from perdure.sdk.call import NO_OPTS, Call
 from perdure.sdk.durations import Duration, Moment
-from perdure.sdk.errors import UsageError
+from perdure.sdk.errors import RunCancelledError, UsageError
 from perdure.sdk.events import Event, EventType, read_event
 from perdure.sdk.function import Function
 from perdure.sdk.running import check_code, run_step
 from perdure.sdk.sending import Sender
 from perdure.sdk.standing_in import stand_in
+from perdure.sdk.strands import IN_STEP
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -49,6 +51,39 @@ class Run:
         return self._call.job.max_attempts
 
     @property
+    def log(self) -> logging.Logger:
+        """A logger of the name of the function's module, silent while saved steps are passed; see `perdure.logger`."""
+        return self._call.function.logger
+
+    def progress(self, fraction: float, message: str = "") -> None:
+        """Say how far the running step is, from 0 to 1: for its own code, as often as it likes.
+
+        It waits for nothing, and is shown on the run by Perdure's server. If the run has been cancelled meanwhile,
+        an async step gets CancelledError, and in a sync one this raises RunCancelledError.
+        """
+        if not 0 <= fraction <= 1:
+            raise UsageError(
+                f"step.progress({fraction!r}): a part of the whole is from 0 to 1, such as done / total."
+            )
+        self._tell("progress", float(fraction), str(message))
+
+    def heartbeat(self) -> None:
+        """Say that the running step is alive; the same without a figure."""
+        self._tell("heartbeat", None, "")
+
+    def _tell(self, method: str, progress: float | None, message: str) -> None:
+        call, key = self._call, IN_STEP.get()
+        if key is None:
+            raise UsageError(
+                f"step.{method} of {call.slug} is called where no step is running. It is for the code that step.run "
+                "runs; a thread that this code has started itself needs its context: contextvars.copy_context().run."
+            )
+        if call.over:
+            raise_cancelled(call, key.step_id)
+        if call.step_logs is not None:
+            call.step_logs.sign(call, key, progress, message)
+
+    @property
     def event(self) -> Event[Any]:
         """The event that started the run, with plain data."""
         return read_event(self._call.job.event, codec.plain)
@@ -57,6 +92,19 @@ class Run:
     def events(self) -> list[Event[Any]]:
         """All events of the run: one, unless they are taken in batches."""
         return [read_event(raw, codec.plain) for raw in self._call.job.events]
+
+
+def raise_cancelled(call: Call, step_id: str) -> NoReturn:
+    """End a step of a call that is over: as asyncio does on the loop, by an error of our own in a thread."""
+    try:
+        if asyncio.get_running_loop() is call.loop:
+            raise asyncio.CancelledError
+    except RuntimeError:
+        pass
+    raise RunCancelledError(
+        f'The run of the step "{step_id}" of {call.slug} was cancelled, or another call has taken it over. What the '
+        "step does is of no use any more: it should end."
+    )
 
 
 class Step(Run):

@@ -25,7 +25,9 @@ import weakref
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Protocol
 
-from perdure.sdk.ops import Key
+from perdure.sdk.job import Job
+from perdure.sdk.key import Key
+from perdure.sdk.step_logs import StepLogs
 
 PATIENCE_S = 1.0
 """How long a strand that awaits something other than a step keeps a round open, in seconds."""
@@ -38,12 +40,21 @@ TARGET_PATIENCE_S = 300.0
 class Owner(Protocol):
     """A call, as its strands see it."""
 
+    job: Job
+    loop: asyncio.AbstractEventLoop
+    now_ns: Callable[[], int]
+    strands: Strands
+    step_logs: StepLogs | None
+
     def strands_moved(self) -> None: ...
+
+    def abandon(self) -> None: ...
 
     @property
     def slug(self) -> str: ...
 
-    strands: Strands
+    @property
+    def replaying(self) -> bool: ...
 
 
 CURRENT: contextvars.ContextVar[Owner | None] = contextvars.ContextVar("perdure_call", default=None)

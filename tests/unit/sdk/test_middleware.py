@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import msgspec
@@ -89,7 +89,8 @@ async def test_what_the_server_sends_besides_results() -> None:
         signal = await step.wait_for_signal("signal", "s", timeout="1h")
         called = await step.invoke("call", "other-fn", {"a": 1})
         await step.sleep("nap", "1s")
-        assert event is not None and signal is not None
+        assert event is not None
+        assert signal is not None
         return [event.data, signal.data, called]
 
     event = {"data": {"m": {}}}
@@ -299,10 +300,8 @@ async def test_mistakes_are_named() -> None:
     class Swallows(Middleware):
         @contextmanager
         def wrap_step(self, step: StepInfo) -> Iterator[None]:
-            try:
+            with suppress(TypeError):
                 yield
-            except TypeError:
-                pass
 
     message = await message_of(Forgets())
     assert 'Forgets.transform_output returned None for the result of the step "first"' in message
@@ -313,9 +312,11 @@ async def test_mistakes_are_named() -> None:
     assert 'Raises.transform_output failed on the result of the step "first": TypeError' in message
     assert "IsAsync.transform_output is async" in await message_of(IsAsync())
     message = await message_of(Odd())
-    assert "What Odd.transform_output returned" in message and "['lock'] is a object" in message
+    assert "What Odd.transform_output returned" in message
+    assert "['lock'] is a object" in message
     message = await message_of(Yields())
-    assert "Yields.wrap_step gave <generator" in message and "@contextlib.contextmanager" in message
+    assert "Yields.wrap_step gave <generator" in message
+    assert "@contextlib.contextmanager" in message
     message = await message_of(Swallows(), event={"data": {"n": "text"}})
     assert 'Swallows.wrap_step kept an exception of the step "first" to itself' in message
     with pytest.raises(perdure.UsageError, match=r"write Forgets\(\.\.\.\)"):

@@ -1,0 +1,202 @@
+"""Tells the server what running steps log, and how far they are.
+
+Never in the way of a step: an entry is put on a list, and a fifth of a second later all that have gathered go in
+one request, which nobody waits for. What cannot be sent is lost. Only servers that say in their calls that they
+take it (`protocol.capabilities`) are told anything.
+
+The answer names runs that have been cancelled. Their calls are abandoned: async steps get CancelledError where they
+are, sync ones learn of it when they next tell how far they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from perdure.protocol.capabilities import LOGS_PATH
+from perdure.protocol.step_logs import MAX_ENTRIES, MAX_MESSAGE, read_taken
+from perdure.sdk.api import Api
+from perdure.sdk.job import Job
+from perdure.sdk.key import Key
+
+log = logging.getLogger("perdure")
+
+FLUSH_S = 0.2
+"""For how long entries gather."""
+MOST_WAITING = 10_000
+"""Lines that wait to be sent; more are lost."""
+MAX_BODY = 1024 * 1024
+
+_formatter = logging.Formatter()
+_KNOWN = {"run_id", "function_id", "step_id", "attempt", "trace_id", "span_id"}
+"""What `loggers.LogContext` adds."""
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"} | _KNOWN
+"""What every record has: the rest is what its author gave as `extra`."""
+
+
+class Telling(Protocol):
+    """A call whose steps tell something."""
+
+    job: Job
+    loop: asyncio.AbstractEventLoop
+    now_ns: Callable[[], int]
+
+    def abandon(self) -> None: ...
+
+
+class _Line(msgspec.Struct, gc=False):
+    """A line that waits. What its author gave besides the message is read from the record when it is sent."""
+
+    call: Telling
+    key: Key | None
+    ts: int
+    message: str
+    record: logging.LogRecord
+
+
+class StepLogs:
+    """What the steps of one app tell. Used from any thread.
+
+    `send` may put another way in the place of a request to the API: it takes a body, and says whether it has gone.
+    """
+
+    def __init__(self, api: Api) -> None:
+        self.send: Callable[[bytes], bool] | None = None
+        self._api = api
+        self._lines: deque[_Line] = deque()
+        self._signs: dict[tuple[str, str], bytes] = {}
+        self._calls: weakref.WeakSet[Telling] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        self._armed: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._lost = 0
+
+    def line(self, call: Telling, key: Key | None, record: logging.LogRecord) -> None:
+        """A record that was made in a step, or (without a key) in the function's own code."""
+        if len(self._lines) >= MOST_WAITING:
+            self._lost += 1
+            return
+        try:
+            message = record.getMessage()
+        except Exception:  # its author's arguments do not fit; whoever handles it says so
+            message = str(record.msg)
+        self._lines.append(_Line(call, key, call.now_ns() // 1_000_000, message, record))
+        self._arm(call)
+
+    def sign(self, call: Telling, key: Key, progress: float | None = None, message: str = "") -> None:
+        """How far a step is, or just that it is alive. Of what is told quickly the last is sent."""
+        place = (call.job.run_id, key.hash)
+        fields = _place(call, key, call.now_ns() // 1_000_000)
+        if progress is not None:
+            fields.update(progress=progress, message=message)
+        with self._lock:
+            if progress is not None or place not in self._signs:
+                self._signs[place] = _encode(fields)
+            self._calls.add(call)
+        self._arm(call)
+
+    def _arm(self, call: Telling) -> None:
+        """See to it that what waits is sent soon, on the loop of one of the calls."""
+        with self._lock:
+            if self._armed is not None and not self._armed.is_closed():
+                return
+            self._armed = call.loop
+        try:
+            # In a context of its own: what is begun here is none of the function's.
+            call.loop.call_soon_threadsafe(self._wait, call.loop, context=contextvars.Context())
+        except RuntimeError:  # the loop is closed
+            self._armed = None
+
+    def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.call_later(FLUSH_S, self._begin, loop)
+
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._task = loop.create_task(self.flush())
+
+    async def flush(self) -> None:
+        """Send what waits. Never raises for reasons of the network."""
+        self._armed = None
+        if self._lost:
+            log.warning("%d log lines of steps came too quickly to be sent to the server.", self._lost)
+            self._lost = 0
+        while self._lines or self._signs:
+            body = b"[" + b",".join(self._take()) + b"]"
+            if self.send is not None and self.send(body):
+                continue
+            try:
+                answer = await self._api.call("POST", LOGS_PATH, body)
+            except (OSError, TimeoutError, ValueError, asyncio.IncompleteReadError) as error:
+                log.debug("Log lines of steps could not be sent: %s", error)
+                continue
+            if answer.status == 200:
+                self._stop(read_taken(answer.body).cancelled)
+            else:
+                log.debug(
+                    "The server refused log lines of steps (HTTP %s): %r", answer.status, answer.body[:200]
+                )
+
+    def _take(self) -> list[bytes]:
+        with self._lock:
+            signs = list(self._signs)[: MAX_ENTRIES // 2]
+            taken = [self._signs.pop(place) for place in signs]
+        size = sum(len(entry) for entry in taken)
+        while self._lines and len(taken) < MAX_ENTRIES and size < MAX_BODY:
+            entry = _line_entry(self._lines.popleft())
+            taken.append(entry)
+            size += len(entry)
+        return taken
+
+    def _stop(self, cancelled: list[str]) -> None:
+        if not cancelled:
+            return
+        with self._lock:
+            calls = [call for call in self._calls if call.job.run_id in cancelled]
+        for call in calls:
+            log.info("Run %s was cancelled; its step is stopped.", call.job.run_id)
+            try:
+                call.loop.call_soon_threadsafe(call.abandon, context=contextvars.Context())
+            except RuntimeError:  # the loop is closed
+                continue
+
+
+def _place(call: Telling, key: Key | None, ts: int) -> dict[str, Any]:
+    return {
+        "run_id": call.job.run_id,
+        "step": "" if key is None else key.hash,
+        "step_id": "" if key is None else key.step_id,
+        "attempt": call.job.attempt,
+        "ts": ts,
+    }
+
+
+def _line_entry(line: _Line) -> bytes:
+    record = line.record
+    message = line.message
+    if record.exc_info:
+        message += "\n" + _formatter.formatException(record.exc_info)
+    fields = _place(line.call, line.key, line.ts)
+    fields.update(level=record.levelname, logger=record.name, message=message[: MAX_MESSAGE + 1])
+    extra = {name: value for name, value in dict(vars(record)).items() if name not in _STANDARD}
+    if extra:
+        try:
+            return _encode({**fields, "fields": extra})
+        except Exception:  # its author's objects have no text
+            return _encode(fields)
+    return _encode(fields)
+
+
+def _encode(fields: dict[str, Any]) -> bytes:
+    try:
+        return msgspec.json.encode(fields, enc_hook=str)
+    except UnicodeEncodeError:
+        import json
+
+        return json.dumps(fields, default=str).encode()
