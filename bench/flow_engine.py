@@ -117,14 +117,14 @@ class Bench:
         clock = WallClock()
         for sent in range(0, runs, CHUNK):
             while most_open and sent - self.app.answered > most_open - CHUNK:
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.0005)
             numbers = range(sent, min(sent + CHUNK, runs))
             reader = EventReader(None, clock.now(), self.rng.randbytes, "application/json")
             events = [{"name": SLUG, "data": {"i": i, "key": f"c-{i % keys}"}} for i in numbers]
             reader.feed(msgspec.json.encode(events))
             reader.finish()
             while self.shard.waiting > WAITING:
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.0005)
             self.shard.submit(ReceiveEvents(events=reader.events, received_at=clock.now()))
 
     async def until_answered(self, count: int) -> None:

@@ -125,8 +125,8 @@ class Dispatcher:
         for function_id in lines.settle(now):
             state.queues.look(state.turn_queue(function_id), now)
         if lines.throttled:
-            throttled, lines.throttled = lines.throttled, []
-            for counter, schedule in throttled:
+            throttled, lines.throttled = lines.throttled, {}
+            for counter, schedule in throttled.items():
                 state.put_key(KeyRef(THROTTLE, "", counter), schedule.encode(), schedule.expires_at())
 
     def _feed(self, line: Line) -> None:

@@ -140,13 +140,13 @@ class Lines:
         self.turns = Turns()
         self.touched: dict[Line, None] = {}
         """Lines that may have somebody to put in turn."""
-        self.throttled: list[tuple[str, ThrottleState]] = []
+        self.throttled: dict[str, ThrottleState] = {}
         """Schedules that grants have changed and that are to be stored with them."""
         self.directory = Directory()
         self._queues = queues
         self._tickets: dict[str, tuple[Line, Ticket]] = {}
-        self._let_through: dict[str, tuple[str, int]] = {}
-        """Starts that a throttle has let through and that have not left: its counter, and when."""
+        self._let_through: dict[str, tuple[str, int, int]] = {}
+        """Starts that a throttle has let through and that have not left: its counter, when, and `Room.late` then."""
 
     def line(self, function_id: str, part: str, edge: ItemRef = END) -> Line:
         """The line of this name, made if it does not exist."""
@@ -253,16 +253,18 @@ class Lines:
         return ref
 
     def _note_throttle(self, name: str, schedule: tuple[str, ThrottleState], now: int) -> None:
-        self.throttled.append(schedule)
-        self._let_through[name] = (schedule[0], now)
+        self.throttled[schedule[0]] = schedule[1]
+        self._let_through[name] = (schedule[0], now, self.turns.room.late(schedule[0]))
 
     def begun(self, run_id: str, n: int, now: int) -> None:
-        """A call that had its turn leaves. If its run had to be read first, its throttle counts from now."""
+        """A call that had its turn leaves. If it had to wait for its run or its app, its throttle counts from now."""
+        if not self._let_through:
+            return
         found = self._let_through.pop(job_id(run_id, n), None)
         if found is not None and now > found[1]:
-            schedule = self.turns.room.put_off(found[0], now - found[1])
+            schedule = self.turns.room.put_off(found[0], found[2] + now - found[1])
             if schedule is not None:
-                self.throttled.append(schedule)
+                self.throttled[schedule[0]] = schedule[1]
 
     def lists(self, line: Line) -> bool:
         """Whether a line is listed still: one that has stepped back stands for nothing."""

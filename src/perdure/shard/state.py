@@ -163,11 +163,10 @@ class State(Holdings):
         """Arm what may cancel the run, and note that it holds its singleton's key."""
         if admitted.deadline is not None:
             self.add_item(run, NewItem(ItemKind.DEADLINE, "", "", admitted.deadline, data=b"start"))
-        for wait in cancel_waits(
-            run, function.config.cancel if admitted.cancellable else (), since, self.now
-        ):
-            self.memory.add_wait(run, wait)
-            self.batch.put_wait(run, wait)
+        if function.config.cancel and admitted.cancellable:
+            for wait in cancel_waits(run, function.config.cancel, since, self.now):
+                self.memory.add_wait(run, wait)
+                self.batch.put_wait(run, wait)
         if run.flow is not None and run.flow.singleton is not None:
             self.put_key(KeyRef(SINGLETON, function.id, run.flow.singleton.id), run.id.encode())
 

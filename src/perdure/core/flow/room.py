@@ -18,7 +18,7 @@ from perdure.protocol.functions import Throttle
 class Room:
     """The places taken, the schedules of the throttles, and the limits in force."""
 
-    __slots__ = ("_expiries", "_limits", "_names", "counters", "throttles")
+    __slots__ = ("_expiries", "_late", "_limits", "_names", "counters", "throttles")
 
     def __init__(self) -> None:
         self.counters = Counters()
@@ -27,6 +27,7 @@ class Room:
         self._limits: dict[str, int | Throttle] = {}
         self._names: dict[str, frozenset[str]] = {}
         self._expiries: list[tuple[int, str]] = []
+        self._late: dict[str, int] = {}
 
     def set_limits(self, function_id: str, limits: Mapping[str, int | Throttle]) -> None:
         """Put the limits of a function in force; those that it had before and are not named end."""
@@ -89,12 +90,21 @@ class Room:
             heapq.heappush(self._expiries, (state.expires_at(), need.counter))
         return need.counter, state
 
-    def put_off(self, counter: str, ms: int) -> tuple[str, ThrottleState] | None:
-        """A start that was let through comes so much later, and so do those after it. The schedule, if there is one."""
-        state = self.throttles.get(counter)
-        if state is None:
+    def late(self, counter: str) -> int:
+        """How much (ms) the schedule of a counter has been put off by so far."""
+        return self._late.get(counter, 0) if self._late else 0
+
+    def put_off(self, counter: str, late: int) -> tuple[str, ThrottleState] | None:
+        """A start that was let through has come later, and so do those after it. The schedule, if it changes.
+
+        `late` is what `late` was when the start was let through, and its delay on top: starts that were let through
+        together and come late together put the schedule off once.
+        """
+        state, before = self.throttles.get(counter), self._late.get(counter, 0)
+        if state is None or late <= before:
             return None
-        self.throttles[counter] = later(state, ms)
+        self._late[counter] = late
+        self.throttles[counter] = later(state, late - before)
         return counter, self.throttles[counter]
 
     def restore_throttle(self, counter: str, state: ThrottleState) -> None:
@@ -113,3 +123,4 @@ class Room:
                 heapq.heappush(expiries, (state.expires_at(), counter))
             else:
                 del self.throttles[counter]
+                self._late.pop(counter, None)

@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perdure.core.flow.throttle import ThrottleState, cut, next_start, start
+from perdure.core.flow.concurrency import Need
+from perdure.core.flow.room import Room
+from perdure.core.flow.throttle import NANOS, ThrottleState, cut, next_start, start
+from perdure.core.flow.waiting import Ticket
 from perdure.protocol.functions import Throttle
 from tests.unit.core.unhurried import unhurried
 
@@ -140,3 +143,41 @@ def test_a_rested_key_can_be_forgotten() -> None:
     state = start(rule, None, T0)
     assert state.expires_at() == T0 + 1_000
     assert start(rule, state, T0 + 1_000) == start(rule, None, T0 + 1_000)
+
+
+class TestStartsThatComeLate:
+    """A start that was let through and leaves later: what is waiting for its run, or for its app."""
+
+    def room(self, starts: int) -> Room:
+        room = Room()
+        room.set_limits("F", {"t": Throttle(limit=1, period_ms=1_000, burst=9)})
+        need = Need("c", "t")
+        for n in range(starts):
+            assert room.has("c", "t", T0)
+            room.take(Ticket("F", f"r{n}", f"i{n}", 0, throttle=need), T0)
+        return room
+
+    def test_those_that_were_let_through_together_put_it_off_once(self) -> None:
+        room = self.room(5)
+        ahead = room.throttles["c"].on_pace_at
+        for late in (20, 30, 10, 30):
+            room.put_off("c", late)
+        assert room.throttles["c"].on_pace_at == ahead + 30 * NANOS
+        assert room.late("c") == 30
+
+    def test_one_that_was_let_through_after_that_adds_to_it(self) -> None:
+        room = self.room(5)
+        ahead = room.throttles["c"].on_pace_at
+        room.put_off("c", 30)
+        assert room.put_off("c", room.late("c") + 7) == ("c", room.throttles["c"])
+        assert room.throttles["c"].on_pace_at == ahead + 37 * NANOS
+        assert room.put_off("c", 36) is None, "it was let through before, and has left by now"
+
+    def test_what_has_rested_is_forgotten(self) -> None:
+        room = self.room(2)
+        room.put_off("c", 500)
+        room.forget_rested(T0 + 2_499)
+        assert "c" in room.throttles
+        room.forget_rested(T0 + 2_500)
+        assert (room.throttles, room.late("c")) == ({}, 0)
+        assert room.put_off("c", 100) is None
