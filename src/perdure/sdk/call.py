@@ -30,7 +30,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import inspect
 import logging
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any
@@ -40,11 +39,11 @@ import msgspec
 from perdure.sdk import codec, ops, reply
 from perdure.sdk.asks import Ask
 from perdure.sdk.blocking import watch_of
-from perdure.sdk.errors import StepError, UsageError
+from perdure.sdk.errors import UsageError
 from perdure.sdk.function import Function
 from perdure.sdk.job import Job
 from perdure.sdk.key import Key
-from perdure.sdk.memo import CANCELLED_NAME, read_memo, result
+from perdure.sdk.memo import read_memo, result
 from perdure.sdk.middleware import CallHooks
 from perdure.sdk.reply import Reply
 from perdure.sdk.saving import Checkpoints, Stale
@@ -245,7 +244,7 @@ class Call:
         return True
 
     def abandon(self, *told: bytes) -> None:
-        """Stop, whatever runs: async code gets CancelledError, a thread stops at its next step. The answer is `told`."""
+        """Stop and answer `told`: async code gets CancelledError where it is, a thread stops at its next step."""
         self._end(reply.of_ops(list(told)))
         for task in self.strands.tasks():
             self._cancel(task)
@@ -385,14 +384,7 @@ class Call:
             self._end(reply.asking_for_discovery(self._done))
 
     async def _step_failed(self, step: Step, error: BaseException, length: int) -> None:
-        if isinstance(error, asyncio.CancelledError):
-            error = TimeoutError(
-                f'The step "{step.key.step_id}" was cancelled while it ran, by a timeout around it or by a sibling '
-                "that failed."
-            )
-            name = CANCELLED_NAME
-        else:
-            name = error.name if isinstance(error, StepError) else type(error).__name__
+        error, name = reply.step_error(error, step.key.step_id)
         reply.note(log, f'The step "{step.key.step_id}" of {self.function.slug}', error, self.job)
         times = step.started_ns, length, self.now_ns() // 1_000_000
         await self._flush_and_end(reply.of_failed_step(step.key, step.opts, error, name, self.job, *times))
@@ -497,8 +489,3 @@ class Call:
         else:
             self._running += 1
             self.spawn(self._flush_and_end(answer))
-
-
-async def settle(value: Any) -> Any:
-    """What a step's code returned, awaited if it has to be."""
-    return await value if inspect.isawaitable(value) else value

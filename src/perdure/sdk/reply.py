@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from datetime import UTC, datetime, timedelta
 
@@ -41,6 +42,14 @@ def of_failure(error: BaseException, now_ms: int) -> Reply:
     stack = {"stack": first.stack} if isinstance(first, StepError) and first.stack else {}
     body = ops.error_json(first, name, **stack)
     return Reply(500, body, True if is_final(error) else None, retry_after_text(first, now_ms))
+
+
+def step_error(error: BaseException, step_id: str) -> tuple[BaseException, str]:
+    """What a step is told to have raised, and the name of that. One that was cancelled while it ran has timed out."""
+    if isinstance(error, asyncio.CancelledError):
+        text = f'The step "{step_id}" was cancelled while it ran, by a timeout around it or by a sibling that failed.'
+        return TimeoutError(text), CANCELLED_NAME
+    return error, error.name if isinstance(error, StepError) else type(error).__name__
 
 
 def of_failed_step(

@@ -21,7 +21,7 @@ from functools import partial
 from typing import Any
 
 from perdure.sdk import codec
-from perdure.sdk.call import Call, Step, settle
+from perdure.sdk.call import Call, Step
 from perdure.sdk.errors import Suspended, UsageError
 from perdure.sdk.strands import IN_STEP
 
@@ -85,6 +85,11 @@ async def run_step(call: Call, step: Step, code: Callable[..., Any], args: Any, 
     finally:
         IN_STEP.reset(token)
     return await call.finish(step, value, error)
+
+
+async def settle(value: Any) -> Any:
+    """What a step's code returned, awaited if it has to be."""
+    return await value if inspect.isawaitable(value) else value
 
 
 def _settled(call: Call, code: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:

@@ -128,10 +128,11 @@ class Calls:
             self._idle.clear()
             await self._idle.wait()
 
-    def drop_all(self) -> None:
-        """Stop what is under way, without an answer."""
+    def give_up(self) -> None:
+        """Stop what is under way, in such a way that another worker goes on at once, where that can be said."""
         for taken in list(self._taken.values()):
-            self._drop(taken)
+            if taken.call is None or not taken.call.give_way():
+                self._drop(taken)
 
     def _drop(self, taken: Taken) -> None:
         taken.dropped = True

@@ -247,9 +247,10 @@ class Worker:
                 )
 
     async def _close(self) -> None:
-        self._calls.drop_all()
+        self._calls.give_up()
         try:
             async with asyncio.timeout(LAST_POST_S):
+                await self._calls.settle()
                 await self._replies.post_all()
         except (TimeoutError, asyncio.CancelledError):
             pass

@@ -12,6 +12,7 @@ import pytest
 
 import perdure
 from perdure.protocol.connect.messages import Kind, WorkerReplyAckData
+from perdure.protocol.ids import hash_step_id
 from perdure.sdk.connect.signals import stopping_on
 from tests.unit.sdk.connect.conftest import Start
 from tests.unit.sdk.connect.gateway import OWN, Gateway, make_app
@@ -57,7 +58,7 @@ async def test_a_stopped_worker_pauses_finishes_its_step_answers_and_leaves(star
         assert line.kinds.count(Kind.WORKER_REQUEST_ACK) == 1, "no call is taken while it drains"
 
 
-async def test_what_does_not_end_in_time_is_stopped_without_an_answer(
+async def test_what_does_not_end_in_time_is_stopped_and_left_to_others(
     start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with Gateway() as gateway:
@@ -80,6 +81,26 @@ async def test_what_does_not_end_in_time_is_stopped_without_an_answer(
             await task
         assert seen == ["cleaned up"]
         assert "1 calls did not end within 0.1 s" in caplog.text
+        assert [json.loads(one.body) for one in gateway.flushed] == [
+            [{"op": "DiscoveryRequest", "id": hash_step_id("discover")}]
+        ], "another worker goes on at once"
+
+
+async def test_a_step_that_was_asked_for_is_given_up_without_an_answer(start: Start) -> None:
+    async with Gateway() as gateway:
+        app = make_app(gateway)
+
+        @app.function(id="fn")
+        async def fn(step: perdure.Step) -> None:
+            await asyncio.gather(step.run("a", asyncio.sleep, 30), step.run("b", asyncio.sleep, 30))
+
+        task = start(app, drain_timeout=0.1)
+        line = await gateway.line()
+        await line.call("fn", target=hash_step_id("a"))
+        await line.next(Kind.WORKER_REQUEST_ACK)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
         assert gateway.flushed == []
         assert Kind.WORKER_REPLY not in line.kinds
 
