@@ -1,6 +1,6 @@
-"""Where the server's CPU goes: W3 and W4 against the bare app, with py-spy looking on.
+"""Where the server's CPU goes: W3 and W4 against the bare app (or another), with py-spy looking on.
 
-    python -m bench.profile_server [--only W3] [--top 40] [--rate 500] [--app python]
+    python -m bench.profile_server [--only W3] [--top 40] [--rate 500] [--app own]
 
 py-spy reads the process's memory from outside without stopping it, so the server runs at its usual speed. Shares are of
 the samples in which the server was not idle, by `self` (in this very function) and `cum` (in it or in what it called);
@@ -22,7 +22,7 @@ from pathlib import Path
 
 import uvloop
 
-from bench.app import start_app
+from bench.app import KINDS, start_app
 from bench.measure import cpu_seconds
 from bench.processes import BENCH
 from bench.rig import Rig
@@ -155,7 +155,7 @@ def main() -> None:
     parser.add_argument("--only", default="W3,W4")
     parser.add_argument("--top", type=int, default=40, help="functions a list")
     parser.add_argument("--rate", type=int, default=500, help="samples a second")
-    parser.add_argument("--app", default="bare", choices=("bare", "python", "js"))
+    parser.add_argument("--app", default="bare", choices=KINDS)
     parser.add_argument("--native", action="store_true", help="show frames of C code too (slower)")
     parser.add_argument("--server-command", default=DEFAULT_COMMAND)
     parser.add_argument("--folder", type=Path, default=BENCH / ".results")
