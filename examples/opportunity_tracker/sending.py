@@ -36,7 +36,7 @@ class CallSender:
         except (perdure.SendError, TimeoutError) as error:
             log.warning(
                 "The event of call %s was not taken (%s). It is sent again every %g s.",
-                call_id, error or "no answer", self._settings.resend_every,
+                call_id, str(error) or "no answer", self._settings.resend_every,
             )  # fmt: skip
             return None
         await asyncio.to_thread(self._records.sent, call_id, try_number, event_id)

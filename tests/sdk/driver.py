@@ -103,9 +103,16 @@ class Server:
         self.http = httpx.Client(base_url=self.url, headers=headers, timeout=30)
 
     @classmethod
-    def start(cls, folder: Path, *flags: str, token: str | None = None, event_key: str = "test") -> Server:
-        """`perdure dev` on a free port with its data below `folder`, retries after 1 second."""
-        port = free_port()
+    def start(
+        cls,
+        folder: Path,
+        *flags: str,
+        token: str | None = None,
+        event_key: str = "test",
+        port: int | None = None,
+    ) -> Server:
+        """`perdure dev` on a free port (or `port`) with its data below `folder`, retries after 1 second."""
+        port = port or free_port()
         folder.mkdir(parents=True, exist_ok=True)
         command = [
             str(PERDURE), "dev", "--host", "127.0.0.1", "--port", str(port), "--data-dir", str(folder / "data"),
