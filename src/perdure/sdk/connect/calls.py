@@ -46,6 +46,7 @@ class Taken(msgspec.Struct, gc=False):
 
     request: GatewayExecutorRequestData
     app: App
+    headers: dict[str, str]
     call: Call | None = None
     task: asyncio.Task[None] | None = None
     dropped: bool = False
@@ -81,7 +82,7 @@ class Calls:
             self._confirm(request, connection)
         elif not self.draining:
             self._confirm(request, connection)
-            taken = self._taken[request.request_id] = Taken(request, app)
+            taken = self._taken[request.request_id] = Taken(request, app, connection.call_headers)
             taken.task = self._loop.create_task(self._run(taken))
 
     def extended(self, request_id: str, lease_id: str | None) -> None:
@@ -164,7 +165,7 @@ class Calls:
                 if self.draining:
                     call.hurry()
 
-            job = read_job(request.request_payload, request.step_id or "", {})
+            job = read_job(request.request_payload, request.step_id or "", taken.headers)
             problem = await calling.fetch_state(taken.app, job) if job.from_api else None
             if problem is not None:
                 return problem

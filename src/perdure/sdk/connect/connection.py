@@ -18,6 +18,7 @@ from websockets.asyncio.client import connect as dial_socket
 from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.typing import Subprotocol
 
+from perdure.protocol import capabilities
 from perdure.protocol.connect.messages import (
     SUBPROTOCOL,
     CheckpointEntry,
@@ -75,6 +76,8 @@ class Connection:
         self.status_s = _seconds(ready.status_interval)
         self.is_own = bool(ready.perdure)
         self.agreed = _extensions(ready.perdure)
+        self.call_headers = _headers(self.agreed)
+        """What a call over HTTP would say in its headers of what the server can do."""
         self.ending = asyncio.Event()
         """Set when the gateway is about to close the connection, or it is lost."""
         self.is_lost = False
@@ -274,6 +277,11 @@ def _seconds(text: str) -> float:
     except ValueError:
         log.warning("The gateway named an interval that is none: %r", text)
         return 0.0
+
+
+def _headers(agreed: Extensions) -> dict[str, str]:
+    words = ((agreed.checkpoints, capabilities.CHECKPOINTS), (agreed.logs, capabilities.LOGS))
+    return {capabilities.HEADER.lower(): ", ".join(word for known, word in words if known)}
 
 
 def _extensions(offered: bytes) -> Extensions:

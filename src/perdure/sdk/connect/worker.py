@@ -86,6 +86,9 @@ class Worker:
 
     async def run(self) -> None:
         """Work until a signal comes or the task is cancelled, then drain. Raises ConnectError if it cannot begin."""
+        for app in self._apps:
+            if app.step_logs is not None:
+                app.step_logs.send = self._send_logs
         keeper = self._spawn(self._keep_connected())
         self._spawn(self._look_after())
         cancelled = False
@@ -141,6 +144,14 @@ class Worker:
 
     def _connection(self) -> Connection | None:
         return self._current
+
+    def _send_logs(self, body: bytes) -> bool:
+        """Send log lines of steps over the connection; false if they have to go another way."""
+        connection = self._current
+        if connection is None or not connection.agreed.logs:
+            return False
+        connection.send(Kind.WORKER_LOGS, body)
+        return True
 
     # Keeping connected.
 
@@ -255,6 +266,9 @@ class Worker:
         except (TimeoutError, asyncio.CancelledError):
             pass
         self._replies.close()
+        for app in self._apps:
+            if app.step_logs is not None:
+                app.step_logs.send = None
         for task in self._tasks:
             task.cancel()
         for connection in list(self._open):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import threading
 
 import pytest
@@ -447,3 +448,27 @@ async def test_status_is_told_if_the_gateway_asks_for_it(start: Start) -> None:
         assert (status.in_flight_request_ids, status.shutdown_requested) == (["req-1"], False)
         goes_on.set()
         await line.send(Kind.WORKER_REPLY_ACK, WorkerReplyAckData("req-1"))
+
+
+@pytest.mark.parametrize("own", [None, OWN])
+async def test_log_lines_go_over_a_connection_that_takes_them(own: object, start: Start) -> None:
+    async with Gateway(own=own) as gateway:  # type: ignore[arg-type]
+        app = make_app(gateway)
+        log = logging.getLogger("unit.steps")
+
+        async def work() -> None:
+            log.warning("it works")
+
+        @app.function(id="fn")
+        async def fn(step: perdure.Step) -> None:
+            await step.run("a", work)
+
+        start(app)
+        line = await gateway.line()
+        await line.call("fn")
+        if own is not None:
+            await line.checkpoints()
+            (told,) = json.loads(await line.next_bytes(Kind.WORKER_LOGS))
+            assert (told["run_id"], told["step_id"], told["message"]) == ("01RUN", "a", "it works")
+        await line.reply()
+        assert [path for path, _ in gateway.posted] == ([] if own else ["/v1/checkpoint/01RUN/async"])
