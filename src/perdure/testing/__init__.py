@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from perdure.testing.failures import Differs, Failure, NotSettled, UnexpectedRequest, UnknownStep
     from perdure.testing.mocks import FunctionMock, OutsideRequest, StepCall, StepMock
+    from perdure.testing.replaying import Difference, Replay, replay_export
     from perdure.testing.runs import Attempt, Run, RunError, RunStep, Wait
     from perdure.testing.server import Server
     from perdure.testing.sync_server import SyncServer
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _WHERE = {
     "failures": ("Differs", "Failure", "NotSettled", "UnexpectedRequest", "UnknownStep"),
     "mocks": ("FunctionMock", "OutsideRequest", "StepCall", "StepMock"),
+    "replaying": ("Difference", "Replay", "replay_export"),
     "runs": ("Attempt", "Run", "RunError", "RunStep", "Wait"),
     "server": ("Server",),
     "sync_server": ("SyncServer",),
@@ -32,11 +34,13 @@ _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names
 
 __all__ = [
     "Attempt",
+    "Difference",
     "Differs",
     "Failure",
     "FunctionMock",
     "NotSettled",
     "OutsideRequest",
+    "Replay",
     "Run",
     "RunError",
     "RunStep",
@@ -47,6 +51,7 @@ __all__ = [
     "UnexpectedRequest",
     "UnknownStep",
     "Wait",
+    "replay_export",
 ]
 
 

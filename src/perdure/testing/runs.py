@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar, ca
 
 import msgspec
 
+import perdure
 from perdure.core.model import CALLING, ItemKind
 from perdure.protocol.ids import hash_step_id
 from perdure.reading.outputs import read_error
@@ -111,7 +112,7 @@ class RunStep:
         """Why it failed: for good, or (while it is tried again) the last time."""
         wrapped = None if self._memo is None else read_memo(self._memo)
         if wrapped is not None and wrapped.error is not msgspec.UNSET:
-            return _error(bytes(wrapped.error))
+            return read_run_error(bytes(wrapped.error))
         if self._memo is not None:
             return None
         return next((one.error for one in reversed(self.attempts) if one.error is not None), None)
@@ -193,7 +194,7 @@ class Run(Generic[Out]):
     def error(self) -> RunError | None:
         """Why it failed; None if it has not."""
         run = self._whole.run
-        return _error(run.output) if run.status == "FAILED" and run.output is not None else None
+        return read_run_error(run.output) if run.status == "FAILED" and run.output is not None else None
 
     @property
     def events(self) -> list[Event[Any]]:
@@ -272,6 +273,19 @@ class Run(Generic[Out]):
         """What happened to it, for people: each step with its time, its tries, and what came of it."""
         return draw(self, self._engine.clock.ms, self._whole.run.created_at)
 
+    def export(self) -> dict[str, Any]:
+        """All that is known of it as one document, as `perdure export` writes it: `replay_export` takes it."""
+        from perdure.server.exporting import export_document
+
+        engine, whole = self._engine, self._whole
+        state = engine.shard.state
+        row = state.function_rows[whole.run.function_id]
+        raw = export_document(
+            whole, self._memos, row, state.apps.get(row.app_id), perdure.__version__, engine.clock.ms
+        )
+        document: dict[str, Any] = msgspec.json.decode(raw)
+        return document
+
     def assert_completed(self) -> Run[Out]:
         """Fails with the timeline if the run has not completed. Gives the run back."""
         if self.status != "completed":
@@ -327,7 +341,7 @@ class Run(Generic[Out]):
         if not entry or found is None:
             return None
         raw = _NOTE.decode(found.body).error
-        return None if raw is msgspec.UNSET else _error(bytes(raw))
+        return None if raw is msgspec.UNSET else read_run_error(bytes(raw))
 
 
 class _Note(msgspec.Struct):
@@ -337,7 +351,8 @@ class _Note(msgspec.Struct):
 _NOTE = msgspec.json.Decoder(_Note)
 
 
-def _error(raw: bytes) -> RunError:
+def read_run_error(raw: bytes) -> RunError:
+    """An error from the JSON that an app or the server gave for it."""
     read = read_error(raw)
     return RunError(read.name, read.message, read.stack)
 
