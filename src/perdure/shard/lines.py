@@ -14,6 +14,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import NamedTuple
 
 import msgspec
 
@@ -67,6 +68,14 @@ class Needs(msgspec.Struct, frozen=True, gc=False):
     steps: tuple[Need, ...] = ()
     runs: tuple[Need, ...] = ()
     throttle: Need | None = None
+
+
+class LineOf(NamedTuple):
+    """A line's part, whether no other function counts by the same counters, and all that its calls need."""
+
+    part: str
+    own: bool
+    needs: tuple[Need, ...]
 
 
 class TurnQueue(Queue):
@@ -124,13 +133,18 @@ def needs_of(run: Run) -> Needs | None:
 
 
 @lru_cache(maxsize=4_000)
-def line_of(needs: Needs) -> tuple[str, bool]:
-    """The part of the calls that need this, and whether no other function counts by the same counters."""
-    names = [need.counter + "\0" + need.limit for need in (*needs.steps, *needs.runs)]
+def line_of(needs: Needs) -> LineOf:
+    """The line of the calls that need this."""
+    places = needs.steps + needs.runs
+    names = [need.counter + "\0" + need.limit for need in places]
     if needs.throttle is not None:
         names.append(needs.throttle.counter + "\0" + needs.throttle.limit)
-    own = all(need.counter.startswith(_OWN) for need in (*needs.steps, *needs.runs))
-    return PREFIX + digest("\0".join(names)), own
+    own = all(need.counter.startswith(_OWN) for need in places)
+    return LineOf(
+        PREFIX + digest("\0".join(names)),
+        own,
+        places if needs.throttle is None else (needs.throttle, *places),
+    )
 
 
 class Lines:
@@ -157,26 +171,26 @@ class Lines:
         assert isinstance(line, Line)
         return line
 
-    def goes_at_once(self, run: Run, item: Item, needs: Needs, turn: TurnQueue, now: int) -> bool:
+    def goes_at_once(
+        self, run: Run, item: Item, needs: Needs, all_needs: tuple[Need, ...], turn: TurnQueue, now: int
+    ) -> bool:
         """Give a call its turn without a line, if nobody stands before it and there is room.
 
         Its places must be the function's own: they are held until the app takes the call, which others need not wait
         for.
         """
-        function_id = run.function_id
+        function_id, turns = run.function_id, self.turns
         if (
             len(turn.heap) >= AT_ONCE
             or (function_id, item.part) in self._queues.all
             or function_id in self.directory.beyond
+            or not turns.free(all_needs, now)
         ):
             return False
         name = job_id(run.id, item.n)
-        ticket = Ticket(function_id, run.id, name, item.rank, needs.steps, needs.runs, needs.throttle)
-        grant = self.turns.take_at_once(ticket, now)
-        if grant is None:
-            return False
-        if grant.throttle is not None:
-            self._note_throttle(name, grant.throttle, now)
+        schedule = turns.room.take(name, run.id, needs, now)
+        if schedule is not None:
+            self._note_throttle(name, schedule, now)
         heapq.heappush(turn.heap, ItemRef(item.rank, run.id, item.n))
         return True
 

@@ -244,11 +244,13 @@ class State(Holdings):
         elif item.due > self.now:
             item.part = Part.TIMERS
         else:
-            (item.part, own), item.rank = line_of(needs), run.flow.order
-            turn = self.turn_queue(run.function_id)
-            if own and not run.flow.ranked and self.lines.goes_at_once(run, item, needs, turn, self.now):
-                self.queues.look(turn, self.now)
-                return
+            item.part, own, all_needs = line_of(needs)
+            item.rank = run.flow.order
+            if own and not run.flow.ranked:
+                turn = self.turn_queue(run.function_id)
+                if self.lines.goes_at_once(run, item, needs, all_needs, turn, self.now):
+                    self.queues.look(turn, self.now)
+                    return
             line = self.lines.push(run, item, needs, self.batch.number)
             if line is not None and line.late:
                 self._late.add(line)

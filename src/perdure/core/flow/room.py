@@ -8,11 +8,22 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping
+from typing import Protocol
 
 from perdure.core.flow.concurrency import Counters, Need
 from perdure.core.flow.throttle import ThrottleState, cut, later, next_start, start
-from perdure.core.flow.waiting import Ticket
 from perdure.protocol.functions import Throttle
+
+
+class Needy(Protocol):
+    """What needs something: `steps` are places for one call, `runs` for the life of a run, `throttle` for its start."""
+
+    @property
+    def steps(self) -> tuple[Need, ...]: ...
+    @property
+    def runs(self) -> tuple[Need, ...]: ...
+    @property
+    def throttle(self) -> Need | None: ...
 
 
 class Room:
@@ -71,13 +82,13 @@ class Room:
             self.throttles[counter] = kept
         return next_start(rule, kept, now)
 
-    def take(self, ticket: Ticket, now: int) -> tuple[str, ThrottleState] | None:
+    def take(self, item: str, run: str, needs: Needy, now: int) -> tuple[str, ThrottleState] | None:
         """Take all that an item needs. Returns the counter and schedule of its throttle, if that was used."""
-        if ticket.steps:
-            self.counters.take(ticket.item, ticket.steps)
-        if ticket.runs:
-            self.counters.take(ticket.run, ticket.runs)
-        return None if ticket.throttle is None else self._start(ticket.throttle, now)
+        if needs.steps:
+            self.counters.take(item, needs.steps)
+        if needs.runs:
+            self.counters.take(run, needs.runs)
+        return None if needs.throttle is None else self._start(needs.throttle, now)
 
     def _start(self, need: Need, now: int) -> tuple[str, ThrottleState] | None:
         rule = self._limits.get(need.limit)

@@ -114,14 +114,13 @@ class Turns:
         if node.state == IDLE:
             self._rouse(node)
 
-    def take_at_once(self, ticket: Ticket, now: int) -> Grant | None:
-        """Serve an item without a wait, if nobody waits for anything that it needs and all of it has room."""
-        needs = ticket.needs()
-        for need in needs:
-            if need.counter in self._crossings or not self.room.has(need.counter, need.limit, now):
-                return None
-        throttle = self.room.take(ticket, now)
-        return Grant(ticket.item, ticket.run, ticket.function_id, throttle, 0)
+    def free(self, needs: Iterable[Need], now: int) -> bool:
+        """Whether an item that needs this may be served without a wait: nobody waits for it, and all has room."""
+        crossings, room = self._crossings, self.room
+        for need in needs:  # noqa: SIM110  a generator costs more than all the rest
+            if need.counter in crossings or not room.has(need.counter, need.limit, now):
+                return False
+        return True
 
     def withdraw(self, ticket: Ticket) -> None:
         """Take an item out of line, as when its run is cancelled. It may have been served already."""
@@ -359,7 +358,7 @@ class Turns:
         heapq.heappop(items)
         node.live -= 1
         ticket.node = None
-        throttle = self.room.take(ticket, now)
+        throttle = self.room.take(ticket.item, ticket.run, ticket, now)
         if self._favourite.node is not None and node.is_under(self._favourite.node):
             self._release_favourite()
         branch: Node | None = node

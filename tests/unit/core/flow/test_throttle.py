@@ -154,7 +154,8 @@ class TestStartsThatComeLate:
         need = Need("c", "t")
         for n in range(starts):
             assert room.has("c", "t", T0)
-            room.take(Ticket("F", f"r{n}", f"i{n}", 0, throttle=need), T0)
+            ticket = Ticket("F", f"r{n}", f"i{n}", 0, throttle=need)
+            room.take(ticket.item, ticket.run, ticket, T0)
         return room
 
     def test_those_that_were_let_through_together_put_it_off_once(self) -> None:
