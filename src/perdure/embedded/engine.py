@@ -131,7 +131,7 @@ class Engine:
             runner.run(self._run())
 
     def _carry(self, elsewhere: Transport) -> Transport:
-        self._transport = InProcessTransport(elsewhere)
+        self._transport = InProcessTransport(elsewhere, takes_logs=True)
         return self._transport
 
     async def _run(self) -> None:

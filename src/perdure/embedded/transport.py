@@ -44,7 +44,7 @@ from perdure.sdk.endpoint import retry_headers
 from perdure.sdk.errors import UsageError
 from perdure.sdk.exchange import REQUEST_VERSION, SDK
 from perdure.sdk.function import Function
-from perdure.sdk.job import read_job
+from perdure.sdk.job import Job, read_job
 from perdure.sdk.reply import Reply, of_failure
 from perdure.shard.loop import Shard
 from perdure.shard.ports import CallHandle, Transport
@@ -114,8 +114,11 @@ class InProcessTransport:
     Used on the shard's loop. `now_ns` tells the calls the time, in ns since the epoch.
     """
 
-    def __init__(self, elsewhere: Transport, *, now_ns: Callable[[], int] = world.now_ns) -> None:
+    def __init__(
+        self, elsewhere: Transport, *, now_ns: Callable[[], int] = world.now_ns, takes_logs: bool = False
+    ) -> None:
         self._elsewhere = elsewhere
+        self._takes_logs = takes_logs
         self._now_ns = now_ns
         self._functions: dict[str, tuple[Place, Function[object, object]]] = {}
         self._apps: set[str] = set()
@@ -123,6 +126,13 @@ class InProcessTransport:
         self._shard: Shard | None = None
         self.running: set[RunningCall] = set()
         """Calls under way."""
+
+    def read(self, call: Call, step_id: str, function: Function[object, object]) -> Job:
+        """A call as its function gets it. Headers are looked at only for middleware, which may ask for the trace."""
+        headers = {} if function.chain is None else {name.lower(): value for name, value in call.headers}
+        job = read_job(call.body, step_id, headers)
+        job.takes_logs = self._takes_logs
+        return job
 
     def attach(self, shard: Shard) -> None:
         """Say where finished steps go: once, before the shard starts."""
@@ -258,7 +268,7 @@ class RunningCall:
     async def _work(self, place: Place) -> None:
         assert self.function is not None
         try:
-            job = read_job(self._call.body, self._step_id, {})
+            job = self._transport.read(self._call, self._step_id, self.function)
             problem = await fetch_state(place.app, job) if job.from_api else None
             reply = problem or await run_job(
                 place.app, self.function, job, place.carrier, now_ns=self._transport.now_ns
