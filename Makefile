@@ -15,12 +15,13 @@ ARGS ?=
 VENV_PYTHON := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench sim kill docs wheel lock clean python
+.PHONY: help run test lint ui bench sim kill docs wheel lock clean python
 
 help:
 	@echo "make run    start the server and the example app"
 	@echo "make test   lint, types and every test; PARTS=\"unit repo\" picks some"
 	@echo "make lint   ruff, mypy --strict and the layers"
+	@echo "make ui     build the pages anew, with the types of the server's API"
 	@echo "make sim    simulate until stopped; ARGS=\"--seed 7\" replays one history"
 	@echo "make kill   kill the server and the app ten times during 1,000 runs; ARGS=\"-k bare\" picks some"
 	@echo "make bench  measure speed"
@@ -45,6 +46,13 @@ test: python
 lint: python
 	@$(PYTHON) scripts/environment.py test --no-node
 	@exec $(VENV_PYTHON) scripts/run_tests.py lint
+
+ui: python
+	@$(PYTHON) scripts/environment.py test
+	@$(VENV_PYTHON) scripts/api_document.py
+	@cd ui && PATH="$$PATH:$(CURDIR)/.venv/node/bin" npm run --silent types
+	@$(PYTHON) scripts/environment.py test
+	@echo "the pages are up to date"
 
 bench: python
 	@$(PYTHON) scripts/environment.py test
@@ -72,4 +80,4 @@ lock: python
 	@exec $(VENV_PYTHON) scripts/lock.py
 
 clean:
-	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv dist build ui/node_modules src/perdure/server/pages/static .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

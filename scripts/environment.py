@@ -1,6 +1,7 @@
 """Make the virtual environment what the wanted command needs: `python3 scripts/environment.py run|test|lock`.
 
-Standard library only, and readable by Python 3.7, since it is what tells the owner of an old one to get another.
+Standard library only (and `pages.py` beside it), and readable by Python 3.7, since it is what tells the owner of an
+old one to get another.
 A second call finds the stamp of the first and does nothing, in some milliseconds. The stamp holds a hash of the
 lock file and of pyproject.toml, so that a pulled change installs itself.
 """
@@ -15,6 +16,8 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+import pages
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -130,6 +133,27 @@ def install_node(stamps: dict[str, str]) -> None:
     stamps["node"] = wanted
 
 
+def build_pages(profile: str, stamps: dict[str, str]) -> None:
+    """Build the pages that the server shows, unless they are those of the sources. Tests check the sources too."""
+    checks = profile == "test"
+    wanted = fingerprint(pages.UI / "package-lock.json", pages.UI / ".npmrc")
+    here = (pages.UI / "node_modules").is_dir()
+    covered = ("test",) if checks else ("run", "test")
+    installed = here and any(stamps.get(f"ui {name}") == wanted for name in covered)
+    if pages.current() and (installed or not checks):
+        return
+    npm = pages.npm_of_this_machine() or own_node(ROOT / "requirements" / "node.txt")
+    if not installed:
+        print("Installing the packages of ui (once) ...", flush=True)
+        pages.install(npm, checks=checks)
+        stamps.pop("ui run", None)
+        stamps.pop("ui test", None)
+        stamps[f"ui {profile}"] = wanted
+    if not pages.current():
+        print("Building the pages from ui (once, and after a change there) ...", flush=True)
+        pages.build(npm)
+
+
 def own_node(lock: Path) -> list[str]:
     """Install Node.js from a Python package, which puts nothing on the path; the command that is its npm."""
     print("Node.js was not found; installing it into .venv (once) ...", flush=True)
@@ -149,7 +173,9 @@ def main() -> None:
     """Bring the environment up to date for one profile."""
     parser = argparse.ArgumentParser(description="Make .venv what a command needs.")
     parser.add_argument("profile", choices=sorted(LOCKS))
-    parser.add_argument("--no-node", action="store_true", help="leave the JavaScript packages alone")
+    parser.add_argument(
+        "--no-node", action="store_true", help="leave the JavaScript packages and the pages alone"
+    )
     chosen = parser.parse_args()
     os.environ.pop("PYTHONHOME", None)
     make_venv()
@@ -159,6 +185,8 @@ def main() -> None:
         install_python(chosen.profile, stamps)
         if chosen.profile == "test" and not chosen.no_node:
             install_node(stamps)
+        if chosen.profile in ("run", "test") and not chosen.no_node:
+            build_pages(chosen.profile, stamps)
     finally:
         if stamps != before:
             STAMP.write_text(json.dumps(stamps, indent=1))

@@ -22,6 +22,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parent.parent
+UI = ROOT / "ui"
 BIN = ROOT / ".venv" / "bin"
 # Node.js, if this machine has none of its own (scripts/environment.py).
 NODE_BIN = ROOT / ".venv" / "node" / "bin"
@@ -71,15 +72,31 @@ def execute(command: list[str], limit: float) -> int | None:
 
 def run_lint(_: str, limit: float) -> Outcome:
     """Style, format, types and layers; each counts as one check."""
+    checks = {
+        "ruff check": [str(BIN / "ruff"), "check", "--quiet"],
+        "ruff format": [str(BIN / "ruff"), "format", "--check", "--quiet"],
+        "mypy --strict": [str(BIN / "mypy"), "--strict"],
+        "import-linter": [str(BIN / "lint-imports")],
+    }
+    return run_checks(checks, limit)
+
+
+def run_ui(_: str, limit: float) -> Outcome:
+    """Types, style and tests of the pages' own code; each counts as one check."""
+    if not (UI / "node_modules" / ".bin" / "tsc").exists():
+        return Outcome(not_run=Counter({"the packages of ui are not installed (no Node.js)": 1}))
+    checks = {
+        name: ["npm", "--prefix", str(UI), "run", "--silent", name] for name in ("check", "lint", "test")
+    }
+    return run_checks(checks, limit)
+
+
+def run_checks(checks: dict[str, list[str]], limit: float) -> Outcome:
+    """Run commands one after the other; each is a check that its exit code decides."""
     outcome = Outcome()
     deadline = time.monotonic() + limit
-    for name, command in {
-        "ruff check": ["ruff", "check", "--quiet"],
-        "ruff format": ["ruff", "format", "--check", "--quiet"],
-        "mypy --strict": ["mypy", "--strict"],
-        "import-linter": ["lint-imports"],
-    }.items():
-        code = execute([str(BIN / command[0]), *command[1:]], max(1.0, deadline - time.monotonic()))
+    for name, command in checks.items():
+        code = execute(command, max(1.0, deadline - time.monotonic()))
         if code == 0:
             outcome.passed += 1
         else:
@@ -137,11 +154,13 @@ def count(report: Path, outcome: Outcome) -> None:
 
 PARTS = {
     "lint": Part(run_lint, 240),
+    "ui": Part(run_ui, 240),
     "unit": Part(run_pytest, 420),
     "contract": Part(run_pytest, 300),
     "integration": Part(run_pytest, 720),
     "sdk": Part(run_pytest, 900),
     "sim": Part(run_pytest, 420),
+    "example": Part(run_pytest, 420),
     "repo": Part(run_pytest, 300),
 }
 

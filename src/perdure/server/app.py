@@ -43,6 +43,8 @@ from perdure.server.json import JsonResponse
 from perdure.server.metadata import metadata_route
 from perdure.server.metrics import CONTENT_TYPE, exposition
 from perdure.server.operating import operating_routes
+from perdure.server.pages.files import Pages
+from perdure.server.pages.routes import PageRoutes, is_page, wants_page
 from perdure.server.rerunning import rerun_route
 from perdure.server.rest import rest_routes
 from perdure.server.step_logs import step_log_routes
@@ -117,7 +119,7 @@ async def _route(server: Server, rest: Application, scope: Scope, receive: Recei
             await _wrong_method(send, b"POST")
         return
     invoke = path.startswith("/invoke/")
-    if not invoke and path not in _OPEN and not server.keys.has_bearer(scope):
+    if not invoke and not _is_open(method, path) and not server.keys.has_bearer(scope):
         await respond(send, 401, b"Authentication failed", TEXT)
         return
     if server.config.mode == "dev" and from_foreign_page(scope, server.config.host):
@@ -136,6 +138,10 @@ async def _route(server: Server, rest: Application, scope: Scope, receive: Recei
         await _wrong_method(send, b"POST")
     else:
         await rest(scope, receive, send)
+
+
+def _is_open(method: str, path: str) -> bool:
+    return path in _OPEN or (method in ("GET", "HEAD") and is_page(path))
 
 
 def _checkpointed(path: str) -> str | None:
@@ -166,7 +172,11 @@ def _cors(scope: Scope, origin: str) -> list[tuple[bytes, bytes]]:
 
 
 def _rest(server: Server, more: Sequence[Route]) -> Starlette:
-    async def front(_: Request) -> Response:
+    pages = PageRoutes(Pages())
+
+    async def front(request: Request) -> Response:
+        if wants_page(request):
+            return await pages.show(request)
         return PlainTextResponse(
             f"Perdure {server.version}. What it knows is at /dev, runs at /v1/runs/{{id}}.\n"
         )
@@ -177,7 +187,9 @@ def _rest(server: Server, more: Sequence[Route]) -> Starlette:
     async def info(_: Request) -> Response:
         return development.info(server)
 
-    async def metrics(_: Request) -> Response:
+    async def metrics(request: Request) -> Response:
+        if wants_page(request):
+            return await pages.show(request)
         text = exposition(server.shard, server.gauges, server.intake.held)
         return Response(text, headers={"Content-Type": CONTENT_TYPE})
 
@@ -192,6 +204,7 @@ def _rest(server: Server, more: Sequence[Route]) -> Starlette:
         Route("/dev/traces", dropped, methods=["POST"]),
         Route("/v0/telemetry", dropped, methods=["POST"]),
         *api_routes(server),
+        *pages.routes(),
         *registering.registration_routes(server),
         *rest_routes(server),
         *operating_routes(server),

@@ -21,6 +21,7 @@ def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
     kinds = list(dict.fromkeys(kind for one in endpoints for kind in _kinds(one)))
     schemas, components = msgspec.json.schema_components(kinds, schema_hook=_anything, ref_template=_REF)
     schema_of = dict(zip(kinds, schemas, strict=True))
+    _require_all(components, {kind.__name__ for one in endpoints for kind in (one.query, one.body)})
     error = {"$ref": _REF.format(name="Problem")}
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in endpoints:
@@ -47,6 +48,13 @@ def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
         "paths": paths,
         "components": {"schemas": components},
     }
+
+
+def _require_all(components: dict[str, Any], taken: set[str]) -> None:
+    """Answers hold all of their fields, also those that have a default; only what is taken may leave some out."""
+    for name, schema in components.items():
+        if name not in taken and "properties" in schema:
+            schema["required"] = list(schema["properties"])
 
 
 def _anything(kind: type) -> dict[str, Any]:

@@ -1,0 +1,73 @@
+import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { useNavigate, useParams, useSearch } from "@tanstack/react-router";
+import { useCallback, useMemo, useRef, useState } from "react";
+
+import { useLive } from "@/shared/api/live";
+import { useNow } from "@/shared/components/clock";
+import { Skeleton, Trouble } from "@/shared/components/note";
+
+import { runQuery } from "./api";
+import { Details } from "./details";
+import { Head } from "./head";
+import { rowsOf, spanOf } from "./rows";
+import { Waterfall } from "./waterfall";
+import "./run.css";
+
+const REREAD_MS = 150;
+
+export function RunPage() {
+  const { runId } = useParams({ from: "/runs/$runId" });
+  const { line } = useSearch({ from: "/runs/$runId" });
+  const navigate = useNavigate({ from: "/runs/$runId" });
+  const query = useQuery(runQuery(runId));
+  const [open, setOpen] = useState<ReadonlySet<string>>(new Set());
+  useRereading(runId);
+  const detail = query.data;
+  const now = useNow() + shiftOf(detail?.now, query.dataUpdatedAt);
+  const rows = useMemo(() => (detail ? rowsOf(detail, open) : []), [detail, open]);
+  const toggle = useCallback((key: string) => {
+    setOpen((keys) => {
+      const next = new Set(keys);
+      if (!next.delete(key)) next.add(key);
+      return next;
+    });
+  }, []);
+  if (query.isPending) return <Skeleton lines={12} />;
+  if (detail === undefined) return <Trouble error={query.error} retry={() => void query.refetch()} />;
+  const selected = rows.find((row) => row.key === line) ?? null;
+  return (
+    <div className="page">
+      <Head detail={detail} />
+      <div className="run-body">
+        <Waterfall
+          rows={rows}
+          whole={spanOf(detail, now)}
+          now={now}
+          selected={line ?? null}
+          onSelect={(key) => void navigate({ search: key === null ? {} : { line: key }, replace: true })}
+          onToggle={toggle}
+        />
+        <Details detail={detail} row={selected} />
+      </div>
+    </div>
+  );
+}
+
+/** How far the server's clock was from this browser's when it answered, in ms: it may have travelled in time. */
+function shiftOf(serverNow: number | undefined, answeredAt: number): number {
+  return serverNow === undefined ? 0 : serverNow - answeredAt;
+}
+
+/** Reads the run again when something happened to it, at most some times a second. */
+function useRereading(runId: string): void {
+  const queries = useQueryClient();
+  const due = useRef<ReturnType<typeof setTimeout>>(undefined);
+  useLive((news) => {
+    const touched = news === "resync" || news.more || news.changed.includes(runId);
+    if (!touched || due.current !== undefined) return;
+    due.current = setTimeout(() => {
+      due.current = undefined;
+      void queries.invalidateQueries({ queryKey: ["run", runId] });
+    }, REREAD_MS);
+  });
+}
