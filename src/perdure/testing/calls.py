@@ -60,6 +60,8 @@ class Calls:
         self.inside = InProcessTransport(Outside(engine), now_ns=engine.clock.now_ns)
         self.this_moment: Counter[str] = Counter()
         """Calls of functions, by slug, since the clock was last moved."""
+        self.total = 0
+        """Calls of functions since the start."""
         self.under_way: Counter[str] = Counter()
         """Calls that run now."""
 
@@ -69,6 +71,7 @@ class Calls:
             return self.inside.start(call, done)
         slug = dict(parse_qsl(urlsplit(call.url).query)).get("fnId", "")
         self.this_moment[slug] += 1
+        self.total += 1
         mock = self._engine.mocks.functions.get(slug)
         if mock is not None:
             asyncio.get_running_loop().call_soon(done, _mocked(mock, call))

@@ -1,7 +1,8 @@
-"""The clock of a test: it stands still until the test moves it."""
+"""The clock of a test, which stands still until the test moves it, and its chance, which is the same each time."""
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime, timedelta
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -25,6 +26,19 @@ class VirtualClock:
     def moment(self) -> datetime:
         """The time as a datetime, in UTC."""
         return moment(self.ms)
+
+
+class Chance:
+    """Implements `shard.ports.Entropy`: bytes that look random, and are the same in each test."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._count = 0
+
+    def __call__(self, size: int) -> bytes:
+        """So many bytes."""
+        self._count += 1
+        return hashlib.shake_128(f"{self._seed}.{self._count}".encode()).digest(size)
 
 
 def moment(ms: int) -> datetime:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import shutil
 import tempfile
 import time
@@ -38,7 +37,7 @@ from perdure.stores.sqlite.settings import SqliteSettings
 from perdure.stores.sqlite.store import SqliteStore
 from perdure.testing.api import EngineApi
 from perdure.testing.calls import Calls
-from perdure.testing.clock import VirtualClock
+from perdure.testing.clock import Chance, VirtualClock
 from perdure.testing.failures import Failure, NotSettled, UnknownStep
 from perdure.testing.mocks import Mocks
 from perdure.testing.reads import Reads
@@ -60,7 +59,7 @@ class Engine:
     ) -> None:
         self.apps = tuple(apps)
         self.clock = VirtualClock(now_ms)
-        self.entropy = random.Random(seed).randbytes
+        self.entropy = Chance(seed)
         self.mocks = Mocks()
         self.calls = Calls(self)
         self.troubles: list[BaseException] = []

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, TypeVar, overload
 
-from perdure.sdk import codec
+from perdure.sdk import codec, world
 from perdure.sdk.app import App
 from perdure.sdk.durations import Moment, moment_ms
 from perdure.sdk.errors import UsageError
@@ -39,7 +39,7 @@ class Looking:
         """
         if not apps or not all(isinstance(app, App) for app in apps):
             raise UsageError("A test server needs the apps to run, such as perdure.testing.Server(app).")
-        ms = moment_ms(datetime.now(UTC) if now is None else now, "now")
+        ms = world.now_ms() if now is None else moment_ms(now, "now")
         self._engine = Engine(apps, now_ms=ms, patience=patience, schedules=schedules)
 
     @property
