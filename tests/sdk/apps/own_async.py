@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
+import own_telling
 from call_log import CallLog
 from own_types import SAMPLE, Parcel, model_of, same
 
@@ -30,6 +31,7 @@ class Scenarios:
         self._parallel()
         self._triggers()
         self._typed()
+        own_telling.define_async(app, log)
 
     def define(
         self,
@@ -214,6 +216,17 @@ class Scenarios:
             await self.step(step, "slow", partial(asyncio.sleep, float(event.get("seconds", 1))))
             await self.step(step, "never", lambda: 1)
 
+        async def stoppable(event: dict[str, Any], step: perdure.Step) -> Any:
+            async def work() -> None:
+                self.log.note(step, "work", "stoppable")
+                try:
+                    await asyncio.sleep(60)
+                except asyncio.CancelledError:
+                    self.log.note(step, "cancelled", "stoppable")
+                    raise
+
+            await step.run("work", work)
+
         async def wait_for_signal(event: dict[str, Any], step: perdure.Step) -> Any:
             found = await step.wait_for_signal("signal", event["key"], timeout=10)
             return None if found is None else [found.signal, found.data]
@@ -227,6 +240,7 @@ class Scenarios:
         self.define("wait-later", wait_later)
         self.define("looking-back", looking_back)
         self.define("slow-step", slow_step)
+        self.define("stoppable", stoppable)
         self.define("wait-for-signal", wait_for_signal)
         self.define("send-signal", send_signal)
 

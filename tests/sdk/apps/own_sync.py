@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import own_telling
 from call_log import CallLog
 from own_types import SAMPLE, Parcel, model_of, same
 
@@ -36,6 +37,7 @@ class Scenarios:
         self._parallel()
         self._triggers()
         self._typed()
+        own_telling.define_sync(app, log)
 
     def define(
         self,
