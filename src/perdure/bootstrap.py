@@ -111,7 +111,7 @@ async def running(
     http = HttpTransport(user_agent="Inngest")
     clock, entropy = clock or WallClock(), entropy or Random()
     gateway = Gateway(
-        GatewaySettings(lease=config.connect_lease * 1000), WallClock(), entropy, secret=os.urandom(32)
+        GatewaySettings.of_lease(config.connect_lease * 1000), WallClock(), entropy, secret=os.urandom(32)
     )
     transport: Transport = BySchemeTransport(http if carry is None else carry(http), gateway)
     signing_key = config.signing_keys[0] if config.signing_keys else None

@@ -54,13 +54,16 @@ class CallFailure(msgspec.Struct, frozen=True, gc=False):
     """The call brought no complete answer.
 
     `code` is one of: `http_unreachable` (refused, reset, cut short, DNS, TLS, not HTTP), `timeout`,
-    `output_too_large`, `too_many_redirects`, `cancelled` (by us), `connect_worker_stopped_responding`, or one of
+    `output_too_large`, `too_many_redirects`, `cancelled` (by us), `STOPPED_RESPONDING`, or one of
     `UNDELIVERED`. `message` is one sentence for the person who reads the run.
     """
 
     code: str
     message: str
 
+
+STOPPED_RESPONDING = "connect_worker_stopped_responding"
+"""Code that says that a worker took the call, and was not heard of any more."""
 
 UNDELIVERED = frozenset(("connect_no_healthy_connection", "connect_all_workers_at_capacity"))
 """Codes that say that no worker has taken the call: it is no attempt, and is made when there is one."""

@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from perdure.protocol.calls import CallAnswer, CallFailure
+from perdure.protocol.calls import STOPPED_RESPONDING, CallAnswer, CallFailure
 from perdure.protocol.durations import parse_retry_after
 from perdure.protocol.failures import (
     NOT_SDK_TEXT,
@@ -246,6 +246,12 @@ def _failed_call(failure: CallFailure) -> FunctionError:
         error, name = f"output_too_large: {message}", "output_too_large"
         return FunctionError(
             wrapped_error(error, name, message), ErrorInfo(error, name, message, failure.message)
+        )
+    if failure.code == STOPPED_RESPONDING:
+        error = f"{failure.code}: {failure.message}"
+        return FunctionError(
+            wrapped_error(error, failure.code, failure.message),
+            ErrorInfo(error, failure.code, failure.message, ""),
         )
     text = "The call was given up" if failure.code == "cancelled" else UNREACHABLE_TEXT
     return FunctionError(wrapped_error(text, "Error", text), ErrorInfo(text, "Error", text, failure.message))

@@ -78,6 +78,8 @@ class BareWorker:
     def __init__(self, started: StartResponse, socket: ClientConnection) -> None:
         self.started = started
         self.socket = socket
+        self.bundles = 0
+        """How many frames came with several messages in them."""
         self._seen: list[ConnectMessage] = []
 
     @classmethod
@@ -143,6 +145,7 @@ class BareWorker:
 
     def _keep(self, message: ConnectMessage) -> None:
         if message.kind == Kind.BUNDLE:
+            self.bundles += 1
             self._seen += [decode(part, ConnectMessage) for part in split_delimited(message.payload)]
         else:
             self._seen.append(message)
@@ -180,9 +183,15 @@ class BareWorker:
         await self.say(Kind.WORKER_REQUEST_ACK, acknowledgement(request))
         return request
 
-    async def answer(self, request: GatewayExecutorRequestData, value: Any, **fields: Any) -> None:
-        """Return from a call, and wait until that has been stored."""
-        await self.say(Kind.WORKER_REPLY, reply(request, value, **fields))
+    async def answer(
+        self,
+        request: GatewayExecutorRequestData,
+        value: Any,
+        status: int = ResponseStatus.DONE,
+        **fields: Any,
+    ) -> None:
+        """Answer a call, and wait until that has been stored."""
+        await self.say(Kind.WORKER_REPLY, reply(request, value, status, **fields))
         await self.get(Kind.WORKER_REPLY_ACK)
 
     async def extend(self, request: GatewayExecutorRequestData) -> str | None:
@@ -190,7 +199,8 @@ class BareWorker:
         asked = acknowledgement(request)
         fields = {name: getattr(asked, name) for name in asked.__struct_fields__}
         await self.say(
-            Kind.WORKER_REQUEST_EXTEND_LEASE, WorkerRequestExtendLeaseData(**fields, lease_id=request.lease_id)
+            Kind.WORKER_REQUEST_EXTEND_LEASE,
+            WorkerRequestExtendLeaseData(**fields, lease_id=request.lease_id),
         )
         payload = await self.get(Kind.WORKER_REQUEST_EXTEND_LEASE_ACK)
         lease = decode(payload, WorkerRequestExtendLeaseAckData).new_lease_id

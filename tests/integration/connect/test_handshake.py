@@ -55,7 +55,10 @@ class TestStart:
 
 class TestSocket:
     async def test_both_ports_serve_it(self, server: Server, name: str) -> None:
-        for endpoint in ((await start(server)).gateway_endpoint, server.url.replace("http", "ws") + "/v0/connect"):
+        for endpoint in (
+            (await start(server)).gateway_endpoint,
+            server.url.replace("http", "ws") + "/v0/connect",
+        ):
             worker = await BareWorker.dial(server, endpoint)
             assert worker.socket.subprotocol == SUBPROTOCOL
             await worker.introduce(app(name))
@@ -118,7 +121,10 @@ class TestRefusals:
             ({"apps": [app("")]}, INVALID_PAYLOAD),
             ({"apps": [app(f"many{n}") for n in range(11)]}, (1008, "connect_too_many_apps_per_connection")),
             ({"apps": [AppConfiguration("bad", None, b"{")]}, (1008, "connect_invalid_function_config")),
-            ({"apps": [AppConfiguration("bad", None, b'[{"id":"f"}]')]}, (1008, "connect_invalid_function_config")),
+            (
+                {"apps": [AppConfiguration("bad", None, b'[{"id":"f"}]')]},
+                (1008, "connect_invalid_function_config"),
+            ),
             # The order of the checks: the token comes before the apps, the instance before the token.
             ({"auth_data": None, "apps": []}, AUTHENTICATION),
             ({"instance_id": "", "auth_data": None}, INVALID_PAYLOAD),
@@ -178,7 +184,9 @@ class TestReady:
         first = await BareWorker.ready(server, app(name, "one", "two"), instance_id="first")
         second = await BareWorker.ready(server, app(name, "one", "two"), instance_id="second")
         assert {f"{name}-one", f"{name}-two"} <= set(server.functions())
-        found = [one for one in server.http.get("/v1/workers").json()["data"] if one["apps"][0]["name"] == name]
+        found = [
+            one for one in server.http.get("/v1/workers").json()["data"] if one["apps"][0]["name"] == name
+        ]
         assert [one["instance_id"] for one in found] == ["first", "second"]
         group = found[0]["apps"][0]["group"]
         assert found[1]["apps"][0]["group"] == group
@@ -197,7 +205,10 @@ class TestReady:
         await old.close()
         again = await BareWorker.ready(server, app(name, "one", version="1"))
         known = server.http.get("/dev").json()["functions"]
-        assert {f["slug"] for f in known if f["slug"].startswith(f"{name}-")} == {f"{name}-one", f"{name}-two"}
+        assert {f["slug"] for f in known if f["slug"].startswith(f"{name}-")} == {
+            f"{name}-one",
+            f"{name}-two",
+        }
         await new.close()
         await again.close()
 
@@ -226,7 +237,9 @@ class TestReady:
 
 
 class TestPortTaken:
-    def test_the_server_starts_without_the_gateways_port(self, tmp_path_factory: pytest.TempPathFactory) -> None:
+    def test_the_server_starts_without_the_gateways_port(
+        self, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
         import socket
 
         with socket.socket() as taken:
@@ -245,7 +258,9 @@ class TestPortTaken:
             finally:
                 server.stop()
 
-    async def test_a_port_of_its_own_choice(self, tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
+    async def test_a_port_of_its_own_choice(
+        self, tmp_path_factory: pytest.TempPathFactory, name: str
+    ) -> None:
         port = free_port()
         folder = tmp_path_factory.mktemp("chosen")
         server = await asyncio.to_thread(Server.start, folder, "--connect-gateway-port", str(port))

@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from perdure.protocol.calls import MAX_ANSWER_BYTES, Call, CallFailure
+from perdure.protocol.calls import MAX_ANSWER_BYTES, STOPPED_RESPONDING, Call, CallFailure
 from perdure.protocol.connect.messages import (
     CheckpointAck,
     CheckpointEntry,
@@ -278,6 +278,7 @@ class Gateway:
             asyncio.get_running_loop().call_soon(self.drop, request, self._undelivered(target))
             return
         self._move(request, connection)
+        request.lease = ""  # that of another worker is of no use any more
         lease = self._lease(request)
         connection.send(Kind.GATEWAY_EXECUTOR_REQUEST, encode(executor_request(call, target, lease)))
         self._unacknowledged.put(target.request_id, request, self._ms())
@@ -340,7 +341,7 @@ class Gateway:
                 f"The worker that had this call of {request.target.slug} has not been heard of for "
                 f"{(self.settings.lease + self.settings.grace) // 1000} s."
             )
-            self.drop(request, CallFailure("connect_worker_stopped_responding", text))
+            self.drop(request, CallFailure(STOPPED_RESPONDING, text))
         self._arm()
 
     def _pass_on(self, request: Request) -> None:

@@ -25,3 +25,8 @@ class GatewaySettings(msgspec.Struct, frozen=True):
     acknowledge: int = 10_000
     closing: int = 2_000
     max_apps: int = 10
+
+    @classmethod
+    def of_lease(cls, lease: int) -> GatewaySettings:
+        """The settings for leases of another length: a call is not given up before it has been taken elsewhere."""
+        return cls(lease=lease, acknowledge=min(lease, cls().acknowledge))
