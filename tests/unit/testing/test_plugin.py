@@ -47,18 +47,28 @@ class Project:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.write("pyproject.toml", SETTINGS)
-        self.write("tiny.py", APP)
+
+    @classmethod
+    def make(cls, folder: Path) -> Project:
+        """A tiny one."""
+        project = cls(folder)
+        project.write("pyproject.toml", SETTINGS)
+        project.write("tiny.py", APP)
+        return project
 
     def write(self, name: str, text: str) -> None:
         (self.folder / name).write_text(dedent(text))
 
-    def run(self, tests: str, *flags: str) -> tuple[int, str]:
+    def run(self, tests: str) -> tuple[int, str]:
         """Exit code and output of these tests."""
         self.write("test_tiny.py", tests)
+        return self.pytest()
+
+    def pytest(self) -> tuple[int, str]:
+        """Exit code and output of all tests."""
         installed = any(one.value == "perdure.testing.plugin" for one in entry_points(group="pytest11"))
         named = [] if installed else ["-p", "perdure.testing.plugin"]
-        command = [sys.executable, "-m", "pytest", *named, "-p", "no:cacheprovider", *flags, "test_tiny.py"]
+        command = [sys.executable, "-m", "pytest", *named, "-p", "no:cacheprovider"]
         env = {name: text for name, text in os.environ.items() if not name.startswith("PYTEST_")}
         done = subprocess.run(
             command, cwd=self.folder, env=env, capture_output=True, text=True, timeout=120, check=False
@@ -68,7 +78,7 @@ class Project:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    return Project(tmp_path)
+    return Project.make(tmp_path)
 
 
 def test_all_kinds_of_tests(project: Project) -> None:
