@@ -49,12 +49,12 @@ def api_routes(tracker: Tracker) -> fastapi.APIRouter:
         }
 
     @router.get("/api/calls/{call_id}")
-    def show_call(call_id: int) -> dict[str, Any]:
+    def show_call(call_id: str) -> dict[str, Any]:
         """A call, its status, and its summary when there is one."""
         return call_json(_found(records.call(call_id), call_id))
 
     @router.post("/api/calls/{call_id}/retry", status_code=202)
-    async def retry(call_id: int) -> dict[str, Any]:
+    async def retry(call_id: str) -> dict[str, Any]:
         """Parse a failed call once more. 409 if it has not failed."""
         if not await tracker.retry(call_id):
             call = _found(await run_in_threadpool(records.call, call_id), call_id)
@@ -66,7 +66,7 @@ def api_routes(tracker: Tracker) -> fastapi.APIRouter:
     return router
 
 
-def _found(call: Call | None, call_id: int) -> Call:
+def _found(call: Call | None, call_id: str) -> Call:
     if call is None:
         raise fastapi.HTTPException(404, f"There is no call {call_id}.")
     return call

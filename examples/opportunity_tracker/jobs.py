@@ -21,7 +21,7 @@ PARSE_JOB = "Parse a call transcript"
 class TranscriptUploaded(BaseModel):
     """A transcript is to be parsed, for the `try_number`th time, from 1."""
 
-    call_id: int
+    call_id: str
     try_number: int = 1
 
 
@@ -41,7 +41,7 @@ def make_jobs(settings: Settings, records: Records) -> perdure.App:
     """The app of this name at Perdure's server, with its jobs, which write to these records."""
     app = perdure.App(APP)
 
-    async def ask(call_id: int) -> CallSummary:
+    async def ask(call_id: str) -> CallSummary:
         call = records.call(call_id)
         if call is None:
             raise perdure.NonRetriableError(

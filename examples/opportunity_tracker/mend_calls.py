@@ -36,7 +36,7 @@ class ServerError(Exception):
 class Finding:
     """What was found out about a call, and what was done (or would be, in a dry run)."""
 
-    call_id: int
+    call_id: str
     status: str
     found: str
     action: str

@@ -26,7 +26,7 @@ def create_app(settings: Settings | None = None) -> fastapi.FastAPI:
     records = Records(Database(chosen.database_url))
     web = fastapi.FastAPI(title="Opportunity Tracker, the old way")
 
-    async def parse(call_id: int, transcript: str) -> None:
+    async def parse(call_id: str, transcript: str) -> None:
         records.start_parsing(call_id, 1, run_id="")
         try:
             summary = await ask_gemini(chosen, transcript)
@@ -51,7 +51,7 @@ def create_app(settings: Settings | None = None) -> fastapi.FastAPI:
         return {"id": call_id, "status": "pending", "watch": f"/api/calls/{call_id}"}
 
     @web.get("/api/calls/{call_id}")
-    def show(call_id: int) -> dict[str, Any]:
+    def show(call_id: str) -> dict[str, Any]:
         """A call and its status."""
         call = records.call(call_id)
         if call is None:

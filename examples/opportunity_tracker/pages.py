@@ -173,27 +173,27 @@ def call_routes(router: fastapi.APIRouter, tracker: Tracker, pages: Pages) -> No
     """A call: its status as it changes, what was found, and what can be done with it."""
     records = tracker.records
 
-    def page(request: fastapi.Request, template: str, call_id: int) -> Response:
+    def page(request: fastapi.Request, template: str, call_id: str) -> Response:
         found = records.call(call_id)
         if found is None:
             return pages.missing(request, f"call {call_id}")
         return pages.show(request, template, call=found, steps=STEPS)
 
-    @router.get("/calls/{call_id:int}")
-    def show(request: fastapi.Request, call_id: int) -> Response:
+    @router.get("/calls/{call_id}")
+    def show(request: fastapi.Request, call_id: str) -> Response:
         return page(request, "call.html", call_id)
 
-    @router.get("/calls/{call_id:int}/live")
-    def live(request: fastapi.Request, call_id: int) -> Response:
+    @router.get("/calls/{call_id}/live")
+    def live(request: fastapi.Request, call_id: str) -> Response:
         return page(request, "_call.html", call_id)
 
-    @router.post("/calls/{call_id:int}/retry")
-    async def retry(call_id: int) -> Response:
+    @router.post("/calls/{call_id}/retry")
+    async def retry(call_id: str) -> Response:
         asked = await tracker.retry(call_id)
         return to(f"/calls/{call_id}" if asked else f"/calls/{call_id}?said=no-retry")
 
-    @router.post("/calls/{call_id:int}/email")
-    async def email(request: fastapi.Request, call_id: int) -> Response:
+    @router.post("/calls/{call_id}/email")
+    async def email(request: fastapi.Request, call_id: str) -> Response:
         call = await run_in_threadpool(records.call, call_id)
         if call is None or call.summary is None:
             raise HTTPException(404, f"Call {call_id} has no summary to send.")

@@ -6,11 +6,12 @@ somebody has asked for another try meanwhile. So each write of a job names its t
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-from sqlalchemy import Select, func, select, update
+from sqlalchemy import Select, and_, func, or_, select, update
 from sqlalchemy.orm import Session, joinedload
 
 from examples.opportunity_tracker.database import Database
@@ -42,13 +43,14 @@ class Records:
                 session.flush()
             return found.id
 
-    def add_call(self, opportunity_id: int, title: str, transcript: str) -> int | None:
+    def add_call(self, opportunity_id: int, title: str, transcript: str) -> str | None:
         """Store a call as `pending`; its id. None if there is no such opportunity."""
         now = self.now()
         with self.database.writing() as session:
             if session.get(Opportunity, opportunity_id) is None:
                 return None
             call = Call(
+                id=secrets.token_hex(6),
                 opportunity_id=opportunity_id,
                 title=title,
                 transcript=transcript,
@@ -59,15 +61,15 @@ class Records:
             session.flush()
             return call.id
 
-    def ask_again(self, call_id: int) -> int | None:
+    def ask_again(self, call_id: str) -> int | None:
         """Make a failed call `pending` again, in its next try; which one. None if it has not failed."""
         return self._next_try(call_id, ("failed",))
 
-    def ask_anew(self, call_id: int) -> int | None:
+    def ask_anew(self, call_id: str) -> int | None:
         """The same for a call whose job is known to have ended without a result."""
         return self._next_try(call_id, UNFINISHED)
 
-    def _next_try(self, call_id: int, statuses: Sequence[str]) -> int | None:
+    def _next_try(self, call_id: str, statuses: Sequence[str]) -> int | None:
         with self.database.writing() as session:
             call = session.get(Call, call_id, with_for_update=True)
             if call is None or call.status not in statuses:
@@ -78,21 +80,18 @@ class Records:
 
     # What the sending of events writes
 
-    def sent(self, call_id: int, try_number: int, event_id: str) -> None:
+    def sent(self, call_id: str, try_number: int, event_id: str) -> None:
         """Note that the server has the event of this try. The first id stays: a repeated event starts no run."""
-        self._update(
-            call_id, try_number, sent_at=func.coalesce(Call.sent_at, self.now()),
-            event_id=func.coalesce(Call.event_id, event_id),
-        )  # fmt: skip
+        self._update(call_id, try_number, sent_at=self.now(), event_id=func.coalesce(Call.event_id, event_id))
 
     # What the job writes
 
-    def start_parsing(self, call_id: int, try_number: int, run_id: str) -> str:
+    def start_parsing(self, call_id: str, try_number: int, run_id: str) -> str:
         """The job has begun: `parsing`."""
         self._update(call_id, try_number, status="parsing", changed_at=self.now(), run_id=run_id, error=None)
         return "parsing"
 
-    def save_results(self, call_id: int, try_number: int, summary: CallSummary, model: str) -> str:
+    def save_results(self, call_id: str, try_number: int, summary: CallSummary, model: str) -> str:
         """Save what was found: `completed`."""
         self._update(
             call_id, try_number, status="completed", changed_at=self.now(), summary=summary.model_dump(), model=model,
@@ -100,7 +99,7 @@ class Records:
         )  # fmt: skip
         return "completed"
 
-    def fail(self, call_id: int, try_number: int, error: str) -> bool:
+    def fail(self, call_id: str, try_number: int, error: str) -> bool:
         """The job has given up. Whether that was news: a call that is completed stays so."""
         return self._update(
             call_id,
@@ -111,7 +110,7 @@ class Records:
             error=error,
         )
 
-    def update_history(self, call_id: int) -> int:
+    def update_history(self, call_id: str) -> int:
         """Work out the history of the call's opportunity from all its completed calls; how many there are.
 
         It is made anew each time, so that it is right however often and in which order this runs.
@@ -126,13 +125,13 @@ class Records:
             done = session.scalars(
                 select(Call)
                 .where(Call.opportunity_id == opportunity.id, Call.summary.is_not(None))
-                .order_by(Call.created_at, Call.id)
+                .order_by(Call.created_at)
             ).all()
             _write_history(opportunity, done)
             return len(done)
 
     def _update(
-        self, call_id: int, try_number: int, only: Sequence[str] | None = None, **columns: object
+        self, call_id: str, try_number: int, only: Sequence[str] | None = None, **columns: object
     ) -> bool:
         chosen = update(Call).where(Call.id == call_id, Call.tries == try_number)
         if only is not None:
@@ -159,14 +158,22 @@ class Records:
             lambda session: session.get(Opportunity, opportunity_id, options=[joinedload(Opportunity.calls)])
         )
 
-    def call(self, call_id: int) -> Call | None:
+    def call(self, call_id: str) -> Call | None:
         """One with its opportunity."""
+        # Anything can stand in an address, also what PostgreSQL takes for no text.
+        if not call_id.isalnum():
+            return None
         return self._read(lambda session: session.get(Call, call_id, options=[joinedload(Call.opportunity)]))
 
-    def not_sent(self, before: float) -> Sequence[Call]:
-        """Calls that have waited since before that time and whose event no server has taken."""
+    def to_send(self, not_taken_since: float, waiting_since: float) -> Sequence[Call]:
+        """Calls in `pending` whose event is to be sent (again).
+
+        Its event was not taken and the call is older than the first time, or it was last sent before the second and
+        no job has begun: the server may not have known the job yet when it took the event.
+        """
+        never = and_(Call.sent_at.is_(None), Call.changed_at < not_taken_since)
         return self._calls(
-            select(Call).where(Call.status == "pending", Call.sent_at.is_(None), Call.changed_at < before)
+            select(Call).where(Call.status == "pending", or_(never, Call.sent_at < waiting_since))
         )
 
     def unfinished(self, before: float) -> Sequence[Call]:
@@ -174,7 +181,7 @@ class Records:
         return self._calls(select(Call).where(Call.status.in_(UNFINISHED), Call.changed_at < before))
 
     def _calls(self, chosen: Select[Call]) -> Sequence[Call]:
-        return self._read(lambda session: session.scalars(chosen.order_by(Call.id).limit(PAGE)).all())
+        return self._read(lambda session: session.scalars(chosen.order_by(Call.created_at).limit(PAGE)).all())
 
     def _read(self, ask: Callable[[Session], T]) -> T:
         with self.database.reading() as session:

@@ -79,7 +79,7 @@ def find(name: str) -> Path:
     raise Wrong(f"there is no such file, and no such sample in {SAMPLES}")
 
 
-def watch(app: httpx2.Client, call_id: int, timeout: float) -> dict[str, Any]:
+def watch(app: httpx2.Client, call_id: str, timeout: float) -> dict[str, Any]:
     """Wait until the call is completed or failed, printing each status. Raises Wrong if that takes too long."""
     deadline, shown = time.monotonic() + timeout, "pending"
     while True:

@@ -26,7 +26,7 @@ class CallSender:
         self._records = records
         self._settings = settings
 
-    async def send(self, call_id: int, try_number: int) -> str | None:
+    async def send(self, call_id: str, try_number: int) -> str | None:
         """Send the event of a call's try; the server's id of it. None if the server did not take it in time."""
         event = transcript_uploaded(
             TranscriptUploaded(call_id=call_id, try_number=try_number), id=f"call-{call_id}-{try_number}"
@@ -55,20 +55,21 @@ class CallSender:
         return len(calls)
 
     async def keep_sending(self) -> None:
-        """Sweep once; then, until cancelled, send again what no server has taken."""
-        await self._guarded_sweep()
-        while True:
-            await asyncio.sleep(self._settings.resend_every)
-            try:
-                before = self._records.now() - self._settings.resend_every
-                for call in await asyncio.to_thread(self._records.not_sent, before):
-                    if await self.send(call.id, call.tries) is None:
-                        break
-            except Exception:
-                log.exception("Events could not be sent again; the next attempt is in a moment.")
-
-    async def _guarded_sweep(self) -> None:
+        """Sweep once; then, until cancelled, send again what no server has taken, or no job has begun with."""
         try:
             await self.sweep()
         except Exception:
             log.exception("The sweep at the start failed; `mend_calls` does the same.")
+        while True:
+            await asyncio.sleep(self._settings.resend_every)
+            try:
+                await self._send_again()
+            except Exception:
+                log.exception("Events could not be sent again; the next attempt is in a moment.")
+
+    async def _send_again(self) -> None:
+        now = self._records.now()
+        since = (now - self._settings.resend_every, now - self._settings.stuck_after)
+        for call in await asyncio.to_thread(self._records.to_send, *since):
+            if await self.send(call.id, call.tries) is None:
+                return

@@ -35,8 +35,8 @@ class Settings:
     """What the app needs to know. Times are in seconds.
 
     `model` says who parses: Gemini, or the demo model, which stands in for it where there is no key.
-    A call whose event the server has not taken is sent again every `resend_every`; one that has been waiting or in
-    work for `stuck_after` is sent again when the app starts.
+    A call whose event the server has not taken is sent again every `resend_every`, one that no job has begun with every
+    `stuck_after`; and one that has been in work for that long is sent again when the app starts.
     """
 
     database_url: str = DEFAULT_DATABASE

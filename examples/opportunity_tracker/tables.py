@@ -35,12 +35,14 @@ class Opportunity(Table):
     pain_points: Mapped[list[str]] = mapped_column(default=list)
     objections: Mapped[list[str]] = mapped_column(default=list)
     next_steps: Mapped[list[str]] = mapped_column(default=list)
-    calls: Mapped[list[Call]] = relationship(back_populates="opportunity", order_by="Call.id.desc()")
+    calls: Mapped[list[Call]] = relationship(back_populates="opportunity", order_by="Call.created_at.desc()")
 
 
 class Call(Table):
     """A call and what has become of it.
 
+    The `id` is a random one: the server remembers the ids of events, which are made of it, longer than a database may
+    live in development.
     `tries` counts how often parsing was asked for, from 1: a job that works for an earlier one changes nothing any
     more. `event_id` is the server's id of the event of the newest one, None while it has not been taken, and `run_id`
     that of the job's run.
@@ -49,7 +51,7 @@ class Call(Table):
     __tablename__ = "calls"
     __table_args__ = (CheckConstraint(f"status IN {STATUSES}", name="status_is_known"),)
 
-    id: Mapped[int] = mapped_column(primary_key=True)
+    id: Mapped[str] = mapped_column(String(12), primary_key=True)
     opportunity_id: Mapped[int] = mapped_column(ForeignKey("opportunities.id"), index=True)
     title: Mapped[str] = mapped_column(String(200))
     transcript: Mapped[str] = mapped_column(Text)

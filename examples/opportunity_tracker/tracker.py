@@ -24,7 +24,7 @@ class Tracker:
         self.jobs: perdure.App = make_jobs(settings, self.records)
         self.sender = CallSender(self.jobs, self.records, settings)
 
-    async def upload(self, opportunity_id: int, title: str | None, transcript: str) -> tuple[int, str | None]:
+    async def upload(self, opportunity_id: int, title: str | None, transcript: str) -> tuple[str, str | None]:
         """Store a call as `pending` and send its event: its id, and the event's, None if that is to be sent later.
 
         Raises LookupError if there is no such opportunity.
@@ -36,7 +36,7 @@ class Tracker:
             raise LookupError(f"There is no opportunity {opportunity_id}.")
         return call_id, await self.sender.send(call_id, 1)
 
-    async def retry(self, call_id: int) -> bool:
+    async def retry(self, call_id: str) -> bool:
         """Have a failed call parsed once more. False if it has not failed, or is not there."""
         try_number = await run_in_threadpool(self.records.ask_again, call_id)
         if try_number is None:

@@ -147,15 +147,15 @@ class Running:
         answer = self.http.put("/api/inngest")
         assert answer.status_code == 200, answer.text
 
-    def upload(self, transcript: str = TRANSCRIPT, **fields: Any) -> int:
+    def upload(self, transcript: str = TRANSCRIPT, **fields: Any) -> str:
         answer = self.http.post("/api/calls", json={"transcript": transcript, **fields})
         assert answer.status_code == 202, answer.text
-        return int(answer.json()["id"])
+        return str(answer.json()["id"])
 
-    def call(self, call_id: int) -> dict[str, Any]:
+    def call(self, call_id: str) -> dict[str, Any]:
         return dict(self.http.get(f"/api/calls/{call_id}").json())
 
-    def settled(self, call_id: int, status: str) -> dict[str, Any]:
+    def settled(self, call_id: str, status: str) -> dict[str, Any]:
         """The call, once nothing more happens to it: then it must have this status."""
 
         def look() -> dict[str, Any] | None:

@@ -17,7 +17,7 @@ FAILS = problem(503, "UNAVAILABLE", "The model is overloaded.")
 REFUSES = Said({"promptFeedback": {"blockReason": "SAFETY"}})
 
 
-def run_of(server: Server, app: Running, call_id: int) -> dict[str, Any]:
+def run_of(server: Server, app: Running, call_id: str) -> dict[str, Any]:
     """The ended run of a call's newest try."""
     event_id = until("the event's id", lambda: app.call(call_id)["event_id"])
     (run,) = until("a run", lambda: server.runs(event_id))
@@ -101,7 +101,7 @@ def test_after_four_tries_it_fails_and_retry_brings_it_through(app: Running, fre
     page = app.http.get(f"/calls/{call_id}").text
     assert "The model is overloaded" in page
     assert "Retry parsing" in page
-    (action,) = re.findall(r'action="(/calls/\d+/retry)"', page)
+    (action,) = re.findall(r'action="(/calls/\w+/retry)"', page)
     answer = app.http.post(action)
     assert answer.status_code == 303
     call = app.settled(call_id, "completed")
@@ -177,7 +177,7 @@ def test_a_completed_call_is_not_marked_as_failed(app: Running, fresh_gemini: Ge
 
 def test_a_call_that_was_removed_fails_with_its_reason(app: Running, server: Server) -> None:
     (event_id,) = server.send(
-        {"name": "call/transcript.uploaded", "data": {"call_id": 999_999, "try_number": 1}}
+        {"name": "call/transcript.uploaded", "data": {"call_id": "999999", "try_number": 1}}
     )
     run = server.ended(until("a run", lambda: server.runs(event_id))[0]["run_id"])
     assert run["status"] == "Failed"

@@ -1,4 +1,4 @@
-"""No call waits for ever: the server is down at the upload, or the app dies somewhere around the sending of its event."""
+"""No call waits for ever: the server is down at the upload, or the app dies around the sending of its event."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from tests.example.conftest import TRANSCRIPT, Gemini, Running, Said, Starter
 from tests.sdk.driver import Server, free_port, until
 
 
-def stored(app: Running, transcript: str = TRANSCRIPT) -> int:
+def stored(app: Running, transcript: str = TRANSCRIPT) -> str:
     """A call as a process leaves it that was killed after the commit and before the send."""
     call_id = app.records.add_call(app.records.opportunity_named("Killed"), "Killed", transcript)
     assert call_id is not None
     return call_id
 
 
-def age(app: Running, call_id: int, seconds: float) -> None:
+def age(app: Running, call_id: str, seconds: float) -> None:
     """Make a call look as if nothing had happened to it for so long."""
     call = app.records.call(call_id)
     assert call is not None
     assert app.records._update(call_id, call.tries, changed_at=app.records.now() - seconds)
 
 
-def runs(server: Server, app: Running, call_id: int) -> int:
+def runs(server: Server, app: Running, call_id: str) -> int:
     """How many runs the events of a call have started, whichever of its events was recorded."""
     events = [
         event for event in server.events("call/transcript.uploaded") if event["data"]["call_id"] == call_id
@@ -38,6 +38,7 @@ def test_a_server_that_is_down_at_the_upload(tmp_path: Path, start: Starter, fre
         f"http://127.0.0.1:{port}",
         database_url=f"sqlite:///{tmp_path / 'tracker.db'}",
         send_timeout=0.3,
+        stuck_after=1.0,
     )
     answer = app.http.post("/api/calls", json={"transcript": TRANSCRIPT})
     assert answer.status_code == 202
