@@ -39,6 +39,8 @@ KINDS = {
     "fastapi-stream": Kind("python_fastapi.py", "/stream/api/inngest", streams=True),
     "flask": Kind("python_flask.py", "/api/inngest"),
     "flask-async": Kind("python_flask.py", "/async/api/inngest"),
+    "py-connect": Kind("python_connect.py", "/log", connects=True),
+    "py-connect-sync": Kind("python_connect.py", "/log", connects=True),
     "own": Kind("own_fastapi.py", "/api/inngest", checkpoints=True),
     "own-sync": Kind("own_fastapi.py", "/sync/api/inngest", checkpoints=True),
     "own-connect": Kind("own_connect.py", "/log", checkpoints=True, connects=True),
