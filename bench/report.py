@@ -29,6 +29,8 @@ COLUMNS = {
     "w3_database_cpu_s": "W3 database CPU s",
     "w4_database_cpu_s": "W4 database CPU s",
     "w4_app_busy": "W4 app busy",
+    "w3_per_cpu_s": "W3 runs/CPU s",
+    "w4_per_cpu_s": "W4 steps/CPU s",
     "w3_driver_cpu_s": "W3 driver CPU s",
     "w4_driver_cpu_s": "W4 driver CPU s",
     "rss_idle_mb": "RSS idle MB",
@@ -48,7 +50,7 @@ COLUMNS = {
     "w4_repeated": "W4 ends repeated",
 }
 """Figures that the table shows, in its order. CPU is seconds for 1,000 runs; a share is of what the same app gives
-without a server; busy is a share of one core."""
+without a server; busy is a share of one core; a rate by CPU seconds counts those of all processes but the driver."""
 
 
 ABSENT = "-"
@@ -69,6 +71,8 @@ class Goal:
 
 
 PYTHON = "perdure, Python SDK"
+OWN = "perdure, own SDK"
+OWN_TEN = "perdure, own SDK, ten steps a post"
 GOALS = (
     Goal(PYTHON, "w1_p50_ms", True, 3.0),
     Goal(PYTHON, "w1_added_ms", True, 1.5),
@@ -80,6 +84,13 @@ GOALS = (
     Goal(PYTHON, "w7_end_ms", True, 125),
     Goal(PYTHON, "w3_server_cpu_s", True, 0.4),
     Goal(PYTHON, "w4_server_cpu_s", True, 1.0),
+    Goal(OWN, "w2_step_ms", True, 0.9),
+    Goal(OWN_TEN, "w2_step_ms", True, 0.3),
+    Goal(OWN, "w3_runs_s", False, 2_500),
+    Goal(OWN, "w4_steps_s", False, 6_000),
+    Goal(OWN, "w3_server_cpu_s", True, 0.3),
+    Goal(OWN, "w4_server_cpu_s", True, 0.75),
+    Goal(OWN, "w4_app_cpu_s", True, 0.3),
     Goal("perdure", "w5_quiet_1_s", False, 5_000),
     Goal("perdure", "w5_quiet_100_s", False, 40_000),
     Goal("perdure", "rss_idle_mb", True, 80),
@@ -108,7 +119,21 @@ def table(rounds: Rounds) -> str:
     """Markdown: a row a contestant for each group of figures that anybody has."""
     middle = medians(rounds)
     groups = (
-        ("Speed", ("w1", "w2", "w3_runs", "w3_share", "w4_steps", "w4_share", "w4_app_busy", "w7")),
+        (
+            "Speed",
+            (
+                "w1",
+                "w2",
+                "w3_runs",
+                "w3_share",
+                "w3_per",
+                "w4_steps",
+                "w4_share",
+                "w4_per",
+                "w4_app_busy",
+                "w7",
+            ),
+        ),
         ("CPU seconds for 1,000 runs", ("w3_", "w4_")),
         ("Events accepted", ("w5",)),
         ("Memory and start", ("rss", "start")),

@@ -13,6 +13,8 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ APPS = {
     "js": "JS SDK",
     "bare": "bare app",
 }
+QUICK_APPS = "own,python"
 ALL = {*WORKLOADS, "W5", "start"}
 
 
@@ -43,18 +46,26 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--only", default="", help="workloads, such as W3,W4 (default: all, with W5 and start)"
     )
+    parser.add_argument("--apps", help=f"apps behind the server, some of {','.join(APPS)} (default: all)")
+    parser.add_argument("--peers", help=f"all, none, or some of {','.join(PEERS)}")
+    parser.add_argument("--repeat", type=int, help="rounds; the medians are shown (default 3)")
     parser.add_argument(
-        "--apps", default="python,js,bare", help="apps behind the server (default: all three)"
+        "--quick",
+        action="store_true",
+        help="one round of the own and the official Python SDK, without peers: about a minute",
     )
-    parser.add_argument("--peers", default="all", help=f"all, none, or some of {','.join(PEERS)}")
-    parser.add_argument("--repeat", type=int, default=3, help="rounds; the medians are shown (default 3)")
     parser.add_argument("--url", help="a running server of the protocol, measured in place of ours")
     parser.add_argument("--name", default="perdure", help="what to call the server in the table")
     parser.add_argument("--server-command", default=DEFAULT_COMMAND, help="with {port} and {data_dir}")
     parser.add_argument("--folder", type=Path, default=BENCH / ".results", help="for data, logs and results")
     parser.add_argument("--json", action="store_true", help="print the record instead of the table")
     parser.add_argument("--markdown", action="store_true", help="print the table only, for RESULTS.md")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    apps, peers, repeat = (QUICK_APPS, "none", 1) if options.quick else (",".join(APPS), "all", 3)
+    options.apps = apps if options.apps is None else options.apps
+    options.peers = options.peers or peers
+    options.repeat = options.repeat or repeat
+    return options
 
 
 class Recorder:
@@ -64,6 +75,17 @@ class Recorder:
         self.rounds: report.Rounds = {}
         self.failures: list[str] = []
         self.notes: list[str] = []
+        self.seconds: dict[str, float] = {}
+        """How long each contestant was measured, over all rounds."""
+
+    @contextmanager
+    def timing(self, who: str) -> Iterator[None]:
+        """Count the time of a block as a contestant's."""
+        before = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[who] = self.seconds.get(who, 0.0) + time.monotonic() - before
 
     def add(self, who: str, figures: Figures) -> None:
         """Add one round's figures."""
@@ -93,12 +115,15 @@ async def measure_all(options: argparse.Namespace, folder: Path, recorder: Recor
     source = options.url or ServerLauncher.of(options.server_command, folder, folder)
     for round_ in range(options.repeat):
         for kind in filter(None, options.apps.split(",")):
-            await _protocol(options, source, kind, wanted, folder, recorder, round_)
-        await _server_alone(options, source, wanted, folder, recorder)
+            with recorder.timing(APPS[kind]):
+                await _protocol(options, source, kind, wanted, folder, recorder, round_)
+        with recorder.timing("server alone"):
+            await _server_alone(options, source, wanted, folder, recorder)
         for name in _peers(options.peers):
             _say(f"round {round_ + 1}: {name}")
             try:
-                recorder.add(name, await PEERS[name](wanted, folder))
+                with recorder.timing(name):
+                    recorder.add(name, await PEERS[name](wanted, folder))
             except PeerMissing as error:
                 recorder.skipped(name, error)
             except Exception as error:
@@ -175,7 +200,7 @@ def main(argv: list[str] | None = None) -> int:
             runner.run(measure_all(options, folder, recorder))
     finally:
         record |= {"load_after": load_average(), "rounds": recorder.rounds, "failures": recorder.failures}
-        record["notes"] = recorder.notes
+        record |= {"notes": recorder.notes, "seconds": recorder.seconds}
         report.write_json(options.folder / f"{time.strftime('%Y%m%d-%H%M%S')}.json", record)
         if not recorder.failures:
             shutil.rmtree(folder, ignore_errors=True)
@@ -196,6 +221,8 @@ def _print(options: argparse.Namespace, record: dict[str, Any], recorder: Record
         print(f"\n**Ratios within this run**\n\n{compared}")
     if not options.markdown:
         print(f"\n{report.goals(recorder.rounds)}")
+    parts = ", ".join(f"{who} {seconds:.0f} s" for who, seconds in recorder.seconds.items())
+    print(f"\nmeasuring took {sum(recorder.seconds.values()) / 60:.1f} minutes: {parts}")
     for note in recorder.notes:
         print(note)
     for line in recorder.failures:

@@ -17,6 +17,8 @@ from bench.session import WORKLOADS
 
 IDLE_S = 2.0
 START_S = 60.0
+PATIENCE_S = 1_800.0
+"""It commits each start and each step by itself: minutes where the disk is busy."""
 
 
 class DbosTarget:
@@ -60,7 +62,7 @@ async def _measure(
 ) -> dict[str, float]:
     port = free_port()
     command = [str(install.python()), "-m", "bench.peers.dbos_app", str(port), database_url]
-    app = App(f"http://127.0.0.1:{port}", Process(command, folder / "dbos.log"))
+    app = App(f"http://127.0.0.1:{port}", Process(command, folder / "dbos.log"), PATIENCE_S)
     target = DbosTarget(app.url)
     try:
         app.process.wait_for_port(port, START_S)

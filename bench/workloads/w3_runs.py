@@ -13,4 +13,4 @@ async def measure(rig: Rig) -> dict[str, float]:
     """`w3_runs_s`, and `w3_*` of `cost`."""
     await rig.burst("instant", WARM_UP)
     times, spent, seconds = await rig.burst("instant", RUNS)
-    return {"w3_runs_s": RUNS / seconds, "w3_repeated": times.repeated} | cost("w3", spent, RUNS)
+    return {"w3_runs_s": RUNS / seconds, "w3_repeated": times.repeated} | cost("w3", spent, RUNS, RUNS)

@@ -14,4 +14,6 @@ async def measure(rig: Rig) -> dict[str, float]:
     """`w4_steps_s`, and `w4_*` of `cost`."""
     await rig.burst("five", WARM_UP)
     times, spent, seconds = await rig.burst("five", RUNS)
-    return {"w4_steps_s": RUNS * STEPS / seconds, "w4_repeated": times.repeated} | cost("w4", spent, RUNS)
+    return {"w4_steps_s": RUNS * STEPS / seconds, "w4_repeated": times.repeated} | cost(
+        "w4", spent, RUNS, RUNS * STEPS
+    )
