@@ -52,6 +52,7 @@ class Pages:
             "model": settings.model,
             "model_name": settings.gemini_model,
             "key_missing": settings.gemini_api_key is None,
+            "runs_url": f"{self._tracker.jobs.settings.api_url}/runs",
             "outbox": settings.mail.outbox is not None,
             "errors": {errors.field: str(errors)} if errors else {},
             "said": SAID.get(request.query_params.get("said", "")),

@@ -61,7 +61,8 @@ def run(app: httpx2.Client, name: str, opportunity: str, timeout: float) -> None
     if answer.status_code != 202:
         raise Wrong(f"was not taken: HTTP {answer.status_code} {answer.text}")
     call = answer.json()
-    print(f"{name}: call {call['id']}, {call['status']}   {str(app.base_url).rstrip('/')}{call['page']}")
+    page = f"{str(app.base_url).rstrip('/')}{call['page']}"
+    print(f"{name}: call {call['id']}, {call['status']}   {page}", flush=True)
     done = watch(app, call["id"], timeout)
     if done["status"] == "failed":
         raise Wrong(f"parsing failed: {done['error']}")
@@ -80,18 +81,31 @@ def find(name: str) -> Path:
 
 
 def watch(app: httpx2.Client, call_id: str, timeout: float) -> dict[str, Any]:
-    """Wait until the call is completed or failed, printing each status. Raises Wrong if that takes too long."""
+    """Wait until the call is completed or failed, printing each status. Raises Wrong if that takes too long.
+
+    An app that is killed meanwhile is waited for: its job goes on when it is back.
+    """
     deadline, shown = time.monotonic() + timeout, "pending"
     while True:
-        call: dict[str, Any] = app.get(f"/api/calls/{call_id}").json()
-        if call["status"] != shown:
-            shown = call["status"]
+        call = ask(app, call_id)
+        status = call["status"] if call else "the app does not answer, waiting for it"
+        if status != shown:
+            shown = status
             print(f"  {shown}", flush=True)
-        if shown in ("completed", "failed"):
+        if call and shown in ("completed", "failed"):
             return call
         if time.monotonic() > deadline:
             raise Wrong(f"still {shown} after {timeout:g} s. `perdure why` tells what its run waits for")
         time.sleep(POLL_SECONDS)
+
+
+def ask(app: httpx2.Client, call_id: str) -> dict[str, Any] | None:
+    """The call as it is now; None if the app does not answer."""
+    try:
+        call: dict[str, Any] = app.get(f"/api/calls/{call_id}").json()
+    except httpx2.TransportError:
+        return None
+    return call
 
 
 def check(app: httpx2.Client, call: dict[str, Any]) -> CallSummary:

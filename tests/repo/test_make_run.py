@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,6 @@ import pytest
 from tests.repo.running import free_port, request, started, wait_for
 from tests.repo.tracked import ROOT, tracked
 
-STEPS = ["update-status-parsing", "parse-transcript", "save-parsed-results", "update-opportunity-history"]
 INSTALL_SECONDS = 300
 READY_SECONDS = 60
 # The retries that follow a killed process are a second apart here; a newcomer waits longer, as the protocol has it.
@@ -50,28 +50,23 @@ class Copy:
         ]  # fmt: skip
 
     def ready(self, seconds: float) -> None:
-        wait_for("the greeting", lambda: "Try in another terminal" in self.log.read_text(), seconds, self.log)
+        wait_for("the greeting", lambda: "<- open this" in self.log.read_text(), seconds, self.log)
 
-    def upload(self, **fields: Any) -> str:
-        answer = request(
-            f"http://127.0.0.1:{self.app_port}/calls", {"transcript": "Ann: Hello there.", **fields}
-        )
-        return str(answer["id"])
+    def upload(self, transcript: str) -> Any:
+        return request(f"http://127.0.0.1:{self.app_port}/api/calls", {"transcript": transcript})
 
     def call(self, call_id: str) -> Any:
-        return request(f"http://127.0.0.1:{self.app_port}/calls/{call_id}")
+        return request(f"http://127.0.0.1:{self.app_port}/api/calls/{call_id}")
 
-    def completed(self, call_id: str, seconds: float = 60) -> dict[str, int]:
-        """Wait until the job has done its last step; how often each step was tried."""
+    def completed(self, call_id: str, seconds: float = 60) -> Any:
+        """The call, once its job has saved what it found."""
 
         def done() -> Any:
             call = self.call(call_id)
             assert call["status"] != "failed", call
-            return call if call["step_tries"].get(STEPS[3]) else None
+            return call if call["status"] == "completed" else None
 
-        call = wait_for(f"the job of call {call_id}", done, seconds, self.log)
-        assert call["status"] == "completed"
-        return dict(call["step_tries"])
+        return wait_for(f"the job of call {call_id}", done, seconds, self.log)
 
     def process(self, name: str) -> int:
         """The newest process of that name, as the output tells it."""
@@ -103,25 +98,41 @@ def running(copy: Copy) -> Iterator[Copy]:
 
 def end(make: subprocess.Popen[bytes], copy: Copy) -> None:
     """What Ctrl-C in a terminal does: the signal goes to every process of the group."""
-    children = [copy.process(name) for name in ("perdure", "app")]
+    children = [copy.process(name) for name in ("perdure", "app", "model", "mail")]
     os.killpg(make.pid, signal.SIGINT)
     make.wait(40)
     assert "Stopped." in copy.log.read_text()
     assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
 
 
-def test_rest_shows_the_run(running: Copy) -> None:
-    call_id = running.upload()
-    running.completed(call_id)
-    event_id = running.call(call_id)["event_id"]
-    url = f"http://127.0.0.1:{running.port}/v1/events/{event_id}/runs"
+def test_the_first_job_succeeds_without_a_key_and_rest_shows_its_run(running: Copy) -> None:
+    uploaded = running.upload(
+        "Buyer: Doing this by hand is slow.\nAccount executive: I will send you an offer."
+    )
+    assert uploaded["status"] == "pending"
+    call = running.completed(uploaded["id"])
+    assert call["model"] == "demo-model"
+    assert call["summary"]["pain_points"] == ["Doing this by hand is slow."]
+    url = f"http://127.0.0.1:{running.port}/v1/events/{uploaded['event_id']}/runs"
     (run,) = wait_for(
         "the end of the run",
         lambda: [run for run in request(url)["data"] if run["status"] == "Completed"],
         20,
         running.log,
     )
-    assert run["output"]["call_id"] == call_id
+    assert run["output"] == call["summary"]
+
+
+def test_an_email_lands_in_the_outbox(running: Copy) -> None:
+    data = {"to": "somebody@example.com", "subject": "A first mail", "body": "Good morning."}
+    request(f"http://127.0.0.1:{running.port}/e/any", {"name": "email/send", "data": data})
+    page = f"http://127.0.0.1:{running.app_port}/outbox"
+
+    def shown() -> bool:
+        with urllib.request.urlopen(page, timeout=10) as answer:
+            return "A first mail" in answer.read().decode()
+
+    wait_for("the mail", shown, 30, running.log)
 
 
 def test_a_taken_port_is_named_with_the_way_out(running: Copy) -> None:
