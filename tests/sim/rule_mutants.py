@@ -33,9 +33,9 @@ def place_kept_after_cancel() -> list[Patch]:
             cancelled.add(run.id)
         real_end(self, run, outcome)
 
-    def leave(self: Lines, run: Any, item: Any) -> None:
+    def leave(self: Lines, run: Any, item: Any, now: int) -> None:
         if run.id not in cancelled or not item.in_flight:
-            real_leave(self, run, item)
+            real_leave(self, run, item, now)
 
     return [(State, "_end", end), (Lines, "leave", leave)]
 

@@ -21,7 +21,7 @@ from perdure.core.pacing import Gate
 from perdure.core.requests import build_request, request_op
 from perdure.protocol.calls import Call
 from perdure.protocol.failures import OpError
-from perdure.shard.calls import CallBuilder, job_id, request_id, uses_api
+from perdure.shard.calls import CallBuilder, request_id, uses_api
 from perdure.shard.commands import FireRule, LookBack
 from perdure.shard.keys import CRON, LOOKBACK, THROTTLE, TIMER, read_timer_id
 from perdure.shard.lines import Line, TurnQueue, needs_of
@@ -179,7 +179,7 @@ class Dispatcher:
         faults = self.faults.get(ref, 0)
         if faults >= GIVE_UP:
             if isinstance(queue, TurnQueue):
-                self._state.lines.turns.give_back(job_id(ref.run_id, ref.n))
+                self._state.lines.give_up(ref.run_id, ref.n, now)
             return
         try:
             if faults < GIVE_UP - 1:
@@ -292,7 +292,7 @@ class Dispatcher:
         item = run.items.get(ref.n)
         if item is None or item.in_flight or item.rank != ref.rank:
             if isinstance(queue, TurnQueue):
-                state.lines.regret(run, ref.n)
+                state.lines.regret(run, ref.n, now)
             return
         if item.kind in CALLING:
             self._call(queue, ref, run, item, now)
@@ -328,7 +328,7 @@ class Dispatcher:
         if run.status is RunStatus.QUEUED and state.pause_of(run.function_id) is not Pause.NO:
             # It was queued before its function was paused: it begins when that is resumed.
             if run.flow is not None:
-                state.lines.regret(run, item.n)
+                state.lines.regret(run, item.n, now)
             state.batch.put_item(run, item)
             state.enqueue(run, item, held=True)
             return

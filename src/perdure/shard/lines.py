@@ -159,8 +159,8 @@ class Lines:
         self.directory = Directory()
         self._queues = queues
         self._tickets: dict[str, tuple[Line, Ticket]] = {}
-        self._let_through: dict[str, tuple[str, int, int]] = {}
-        """Starts that a throttle has let through and that have not left: its counter, when, and `Room.late` then."""
+        self._let_through: dict[str, Need] = {}
+        """Starts that a throttle has let through and that have not left."""
 
     def line(self, function_id: str, part: str, edge: ItemRef = END) -> Line:
         """The line of this name, made if it does not exist."""
@@ -189,8 +189,8 @@ class Lines:
             return False
         name = job_id(run.id, item.n)
         schedule = turns.room.take(name, run.id, needs, now)
-        if schedule is not None:
-            self._note_throttle(name, schedule, now)
+        if schedule is not None and needs.throttle is not None:
+            self._let_pass(name, needs.throttle, schedule)
         heapq.heappush(turn.heap, ItemRef(item.rank, run.id, item.n))
         return True
 
@@ -213,7 +213,13 @@ class Lines:
         self.touched[line] = None
         return line
 
-    def leave(self, run: Run, item: Item) -> None:
+    def give_up(self, run_id: str, n: int, now: int) -> None:
+        """A call that was given its turn will not leave."""
+        name = job_id(run_id, n)
+        self._left(name, now)
+        self.turns.give_back(name)
+
+    def leave(self, run: Run, item: Item, now: int) -> None:
         """A call has ended, or will never be made: its places are free, its place in line is gone."""
         name = job_id(run.id, item.n)
         found = self._tickets.pop(name, None)
@@ -225,7 +231,7 @@ class Lines:
             if not item.in_flight:
                 return
         if self._let_through:
-            self._let_through.pop(name, None)
+            self._left(name, now)
         self.turns.give_back(name)
         if item.in_flight:
             return
@@ -234,14 +240,14 @@ class Lines:
             waiting.gone.add(name)
             self.touched[waiting] = None
 
-    def regret(self, run: Run, n: int) -> None:
+    def regret(self, run: Run, n: int, now: int) -> None:
         """A call that was given its turn turns out to be gone, or to be under way already: then it keeps its places.
 
         A window that was read a while ago may show such calls.
         """
         item = run.items.get(n)
         if item is None or not item.in_flight:
-            self.turns.give_back(job_id(run.id, n))
+            self.give_up(run.id, n, now)
         if run.started_at is None or run.status.ended:
             self.turns.give_back(run.id)
 
@@ -259,26 +265,28 @@ class Lines:
         grant = self.turns.next(now, function_id)
         if grant is None:
             return None
-        line, _ = self._tickets.pop(grant.item)
+        line, ticket = self._tickets.pop(grant.item)
         ref = line.fed.pop(grant.item)
         self.touched[line] = None
-        if grant.throttle is not None:
-            self._note_throttle(grant.item, grant.throttle, now)
+        if grant.throttle is not None and ticket.throttle is not None:
+            self._let_pass(grant.item, ticket.throttle, grant.throttle)
         return ref
 
-    def _note_throttle(self, name: str, schedule: tuple[str, ThrottleState], now: int) -> None:
+    def _let_pass(self, name: str, need: Need, schedule: tuple[str, ThrottleState]) -> None:
         self.throttled[schedule[0]] = schedule[1]
-        self._let_through[name] = (schedule[0], now, self.turns.room.late(schedule[0]))
+        self._let_through[name] = need
+        self.turns.room.expect(need)
 
     def begun(self, run_id: str, n: int, now: int) -> None:
-        """A call that had its turn leaves. If it had to wait for its run or its app, its throttle counts from now."""
-        if not self._let_through:
-            return
-        found = self._let_through.pop(job_id(run_id, n), None)
-        if found is not None and now > found[1]:
-            schedule = self.turns.room.put_off(found[0], found[2] + now - found[1])
-            if schedule is not None:
-                self.throttled[schedule[0]] = schedule[1]
+        """A call that had its turn leaves: its throttle counts from now."""
+        if self._let_through:
+            self._left(job_id(run_id, n), now)
+
+    def _left(self, name: str, now: int) -> None:
+        need = self._let_through.pop(name, None)
+        schedule = None if need is None else self.turns.left(need, now)
+        if schedule is not None:
+            self.throttled[schedule[0]] = schedule[1]
 
     def lists(self, line: Line) -> bool:
         """Whether a line is listed still: one that has stepped back stands for nothing."""

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from perdure.core.model import Run
 from perdure.core.operations import SIGNAL_EVENT, SIGNAL_PATH
 from perdure.shard.admitting import holders, invoker_of
-from perdure.shard.calls import job_id
 from perdure.shard.commands import (
     CallEnded,
     CatchUp,
@@ -293,7 +292,7 @@ class Loads(FlowLoads):
                     if run_id in memory.runs:
                         queue.put_back(ref)
                     elif isinstance(queue, TurnQueue):
-                        self._state.lines.turns.give_back(job_id(run_id, ref.n))
+                        self._state.lines.give_up(run_id, ref.n, self._state.now)
                         self._state.lines.turns.give_back(run_id)
                     self._look(queue)
                 for command in ready:

@@ -263,7 +263,7 @@ class State(Holdings):
         if item is not None:
             self.batch.drop_item(run, n)
             if run.flow is not None and item.kind in CALLING:
-                self.lines.leave(run, item)
+                self.lines.leave(run, item, self.now)
         if self.memory.drop_wait(run, n):
             self.batch.drop_wait(run, n)
 
@@ -389,7 +389,7 @@ class State(Holdings):
         for retry in plan.retried:
             item = run.items[retry.n]
             if run.flow is not None and item.kind in CALLING:
-                self.lines.leave(run, item)
+                self.lines.leave(run, item, self.now)
             item.due, item.attempt, item.queued_at, item.in_flight = retry.due, retry.attempt, self.now, False
             batch.put_item(run, item)
             self.enqueue(run, item)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from perdure.core.flow.concurrency import Counters, Need
-from perdure.core.flow.throttle import ThrottleState, cut, later, next_start, start
+from perdure.core.flow.throttle import ThrottleState, before, cut, further, next_start, start
 from perdure.protocol.functions import Throttle
 
 
@@ -26,10 +26,20 @@ class Needy(Protocol):
     def throttle(self) -> Need | None: ...
 
 
+class _Expected:
+    """Starts of one counter that were let through and have not left, and the schedule without them."""
+
+    __slots__ = ("starts", "state")
+
+    def __init__(self, state: ThrottleState) -> None:
+        self.state = state
+        self.starts = 1
+
+
 class Room:
     """The places taken, the schedules of the throttles, and the limits in force."""
 
-    __slots__ = ("_expiries", "_late", "_limits", "_names", "counters", "throttles")
+    __slots__ = ("_expected", "_expiries", "_limits", "_names", "counters", "throttles")
 
     def __init__(self) -> None:
         self.counters = Counters()
@@ -38,7 +48,7 @@ class Room:
         self._limits: dict[str, int | Throttle] = {}
         self._names: dict[str, frozenset[str]] = {}
         self._expiries: list[tuple[int, str]] = []
-        self._late: dict[str, int] = {}
+        self._expected: dict[str, _Expected] = {}
 
     def set_limits(self, function_id: str, limits: Mapping[str, int | Throttle]) -> None:
         """Put the limits of a function in force; those that it had before and are not named end."""
@@ -75,12 +85,21 @@ class Room:
 
     def _next_start(self, rule: Throttle, counter: str, now: int) -> int:
         state = self.throttles.get(counter)
-        if state is None:
-            return now
-        kept = cut(rule, state, now)
-        if kept is not state:
-            self.throttles[counter] = kept
-        return next_start(rule, kept, now)
+        if state is not None:
+            kept = cut(rule, state, now)
+            if kept is not state:
+                self.throttles[counter] = state = kept
+        return next_start(rule, self._with_expected(rule, counter, state, now), now)
+
+    def _with_expected(
+        self, rule: Throttle, counter: str, state: ThrottleState | None, now: int
+    ) -> ThrottleState | None:
+        """The schedule as it would be if those that were let through left now."""
+        expected = self._expected.get(counter) if self._expected else None
+        if expected is None:
+            return state
+        ahead = further(rule, expected.state, expected.starts, now)
+        return ahead if state is None or ahead.on_pace_at > state.on_pace_at else state
 
     def take(self, item: str, run: str, needs: Needy, now: int) -> tuple[str, ThrottleState] | None:
         """Take all that an item needs. Returns the counter and schedule of its throttle, if that was used."""
@@ -94,29 +113,39 @@ class Room:
         rule = self._limits.get(need.limit)
         if not isinstance(rule, Throttle):
             return None
-        before = self.throttles.get(need.counter)
-        state = start(rule, before, now)
+        known = self.throttles.get(need.counter)
+        state = start(rule, self._with_expected(rule, need.counter, known, now), now)
         self.throttles[need.counter] = state
-        if before is None:
+        if known is None:
             heapq.heappush(self._expiries, (state.expires_at(), need.counter))
         return need.counter, state
 
-    def late(self, counter: str) -> int:
-        """How much (ms) the schedule of a counter has been put off by so far."""
-        return self._late.get(counter, 0) if self._late else 0
+    def expect(self, need: Need) -> None:
+        """What was let through last by a throttle has not left yet: until `left` it may leave at any moment."""
+        expected = self._expected.get(need.counter)
+        if expected is not None:
+            expected.starts += 1
+            return
+        rule, state = self._limits.get(need.limit), self.throttles.get(need.counter)
+        if isinstance(rule, Throttle) and state is not None:
+            self._expected[need.counter] = _Expected(before(rule, state))
 
-    def put_off(self, counter: str, late: int) -> tuple[str, ThrottleState] | None:
-        """A start that was let through has come later, and so do those after it. The schedule, if it changes.
-
-        `late` is what `late` was when the start was let through, and its delay on top: starts that were let through
-        together and come late together put the schedule off once.
-        """
-        state, before = self.throttles.get(counter), self._late.get(counter, 0)
-        if state is None or late <= before:
+    def left(self, need: Need, now: int) -> tuple[str, ThrottleState] | None:
+        """One of those that were expected has left, or will not any more. The schedule, if there is one."""
+        rule, expected = self._limits.get(need.limit), self._expected.get(need.counter)
+        if expected is None:
             return None
-        self._late[counter] = late
-        self.throttles[counter] = later(state, late - before)
-        return counter, self.throttles[counter]
+        expected.starts -= 1
+        if not expected.starts:
+            del self._expected[need.counter]
+        if not isinstance(rule, Throttle):
+            return None
+        expected.state = start(rule, expected.state, now)
+        state = further(rule, expected.state, expected.starts, now)
+        if need.counter not in self.throttles:
+            heapq.heappush(self._expiries, (state.expires_at(), need.counter))
+        self.throttles[need.counter] = state
+        return need.counter, state
 
     def restore_throttle(self, counter: str, state: ThrottleState) -> None:
         """Put back a schedule that was stored."""
@@ -134,4 +163,3 @@ class Room:
                 heapq.heappush(expiries, (state.expires_at(), counter))
             else:
                 del self.throttles[counter]
-                self._late.pop(counter, None)

@@ -14,6 +14,10 @@ kept in nanoseconds and the interval is rounded up. A start that is allowed at a
 millisecond is allowed now, and is entered at that moment. That bends nothing: windows begin and end on whole
 milliseconds, on the same side of both times.
 
+A start that was let through may leave later: its run is read first, or its app has no room. The promise is about when
+they leave. So until then the schedule is looked at as if all of them left at this very moment (`further`), and when
+one does, its start is entered anew.
+
 The clock. A schedule is never more than burst + 1 intervals ahead of the present, so a stored one that is further
 ahead comes from a clock that was set back, or from a limit that has been raised since. `cut` brings it to that
 distance, and the caller keeps what it gives (or the distance would be measured anew at each look): a jump of the
@@ -63,9 +67,14 @@ def start(rule: Throttle, state: ThrottleState | None, now: int) -> ThrottleStat
     return ThrottleState(max(moment, state.on_pace_at) + interval)
 
 
-def later(state: ThrottleState, ms: int) -> ThrottleState:
-    """The schedule when its last start came so much later than it was entered."""
-    return ThrottleState(state.on_pace_at + ms * NANOS)
+def before(rule: Throttle, state: ThrottleState) -> ThrottleState:
+    """The schedule as it was before its last start."""
+    return ThrottleState(state.on_pace_at - _interval(rule))
+
+
+def further(rule: Throttle, state: ThrottleState, starts: int, now: int) -> ThrottleState:
+    """The schedule after so many further starts now, whether or not they are allowed."""
+    return ThrottleState(max(state.on_pace_at, now * NANOS) + starts * _interval(rule)) if starts else state
 
 
 def _interval(rule: Throttle) -> int:

@@ -44,6 +44,7 @@ from collections.abc import Iterable, Mapping
 from perdure.core.flow.concurrency import Need
 from perdure.core.flow.favourite import Favourite
 from perdure.core.flow.room import Room
+from perdure.core.flow.throttle import ThrottleState
 from perdure.core.flow.waiting import (
     ACTIVE,
     IDLE,
@@ -140,6 +141,11 @@ class Turns:
         """Give back the places of an item whose call has ended, or of a run that has ended."""
         for counter in self.room.counters.give_back(holder):
             self._look_at(counter)
+
+    def left(self, need: Need, now: int) -> tuple[str, ThrottleState] | None:
+        """A start that its throttle has let through has left, or will not; see `Room.left`."""
+        self._look_at(need.counter)
+        return self.room.left(need, now)
 
     # What the caller asks
 

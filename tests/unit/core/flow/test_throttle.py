@@ -146,39 +146,82 @@ def test_a_rested_key_can_be_forgotten() -> None:
 
 
 class TestStartsThatComeLate:
-    """A start that was let through and leaves later: what is waiting for its run, or for its app."""
+    """A start that was let through and leaves later, as its run is read first or its app has no room."""
 
-    def room(self, starts: int) -> Room:
+    NEED = Need("c", "t")
+
+    def room(self, burst: int = 9) -> Room:
         room = Room()
-        room.set_limits("F", {"t": Throttle(limit=1, period_ms=1_000, burst=9)})
-        need = Need("c", "t")
-        for n in range(starts):
-            assert room.has("c", "t", T0)
-            ticket = Ticket("F", f"r{n}", f"i{n}", 0, throttle=need)
-            room.take(ticket.item, ticket.run, ticket, T0)
+        room.set_limits("F", {"t": Throttle(limit=1, period_ms=1_000, burst=burst)})
         return room
 
-    def test_those_that_were_let_through_together_put_it_off_once(self) -> None:
-        room = self.room(5)
-        ahead = room.throttles["c"].on_pace_at
-        for late in (20, 30, 10, 30):
-            room.put_off("c", late)
-        assert room.throttles["c"].on_pace_at == ahead + 30 * NANOS
-        assert room.late("c") == 30
+    def let_through(self, room: Room, starts: int, now: int) -> None:
+        for n in range(starts):
+            assert room.has("c", "t", now)
+            ticket = Ticket("F", f"r{n}", f"i{n}", 0, throttle=self.NEED)
+            room.take(ticket.item, ticket.run, ticket, now)
+            room.expect(self.NEED)
 
-    def test_one_that_was_let_through_after_that_adds_to_it(self) -> None:
-        room = self.room(5)
-        ahead = room.throttles["c"].on_pace_at
-        room.put_off("c", 30)
-        assert room.put_off("c", room.late("c") + 7) == ("c", room.throttles["c"])
-        assert room.throttles["c"].on_pace_at == ahead + 37 * NANOS
-        assert room.put_off("c", 36) is None, "it was let through before, and has left by now"
+    def test_those_that_leave_at_once_change_nothing(self) -> None:
+        room = self.room()
+        self.let_through(room, 3, T0)
+        ahead = room.throttles["c"]
+        for _ in range(3):
+            assert room.left(self.NEED, T0) == ("c", ahead)
 
-    def test_what_has_rested_is_forgotten(self) -> None:
-        room = self.room(2)
-        room.put_off("c", 500)
-        room.forget_rested(T0 + 2_499)
-        assert "c" in room.throttles
-        room.forget_rested(T0 + 2_500)
-        assert (room.throttles, room.late("c")) == ({}, 0)
-        assert room.put_off("c", 100) is None
+    def test_those_that_leave_together_count_from_then(self) -> None:
+        room = self.room()
+        self.let_through(room, 5, T0)
+        for _ in range(5):
+            room.left(self.NEED, T0 + 700)
+        assert room.throttles["c"].on_pace_at == (T0 + 700 + 5_000) * NANOS
+
+    def test_until_they_leave_they_may_leave_at_any_moment(self) -> None:
+        room = self.room(burst=1)
+        self.let_through(room, 2, T0)
+        for later in (0, 999, 1_000, 50_000):
+            assert not room.has("c", "t", T0 + later), "three would leave within a second"
+        room.left(self.NEED, T0 + 50_000)
+        assert not room.has("c", "t", T0 + 50_999)
+        room.left(self.NEED, T0 + 50_400)
+        assert room.opens_at("c", "t", T0 + 50_400) == T0 + 51_000
+
+    def test_one_that_was_forgotten_meanwhile(self) -> None:
+        room = self.room()
+        self.let_through(room, 1, T0)
+        room.forget_rested(T0 + 5_000)
+        assert room.throttles == {}
+        room.left(self.NEED, T0 + 5_000)
+        room.forget_rested(T0 + 5_999)
+        assert room.throttles["c"].on_pace_at == (T0 + 6_000) * NANOS
+        room.forget_rested(T0 + 6_000)
+        assert room.throttles == {}
+
+    @given(
+        st.integers(0, 4),
+        st.lists(st.tuples(st.integers(0, 2_000), st.integers(0, 5_000)), min_size=1, max_size=40),
+    )
+    @unhurried
+    def test_never_more_leave_than_the_promise_says(self, burst: int, wanted: list[tuple[int, int]]) -> None:
+        """Each is let through as soon as it may be, and leaves after a delay of its own."""
+        room, now = self.room(burst), T0
+        waiting: list[int] = []
+        left: list[int] = []
+
+        def go_to(time: int) -> None:
+            for due in sorted(each for each in waiting if each <= time):
+                waiting.remove(due)
+                left.append(due)
+                room.left(self.NEED, due)
+
+        for gap, delay in wanted:
+            now += gap
+            go_to(now)
+            while not room.has("c", "t", now):
+                now = min([room.opens_at("c", "t", now) or 0, *waiting])
+                go_to(now)
+            self.let_through(room, 1, now)
+            waiting.append(now + delay)
+        go_to(now + 10_000)
+        for first in left:
+            assert sum(1 for time in left if first <= time < first + 1_000) <= 1 + burst
