@@ -20,9 +20,11 @@ from perdure.terminal.records import (
     App,
     ErrorText,
     Function,
+    LogPage,
     Run,
     SentEvent,
     Span,
+    StepReport,
     TracedRun,
 )
 
@@ -38,6 +40,7 @@ class _RunState(msgspec.Struct):
     run_id: str
     status: str
     output: msgspec.Raw = NULL
+    steps: list[StepReport] = []
 
 
 class _Metadata(msgspec.Struct):
@@ -173,6 +176,11 @@ class Client:
         self._decode(answer.body, msgspec.Raw)
         return msgspec.Raw(answer.body)
 
+    def logs(self, run_id: str, after: int = 0) -> LogPage:
+        """A page of what the run's steps have logged, after that line. Raises `NotThere` for an unknown run."""
+        path = f"/v1/runs/{run_id.upper()}/logs?after={after}"
+        return self._rest(path, LogPage, f"There is no run {run_id}, or this server keeps no log lines.")[0]
+
     def why_event(self, event_id: str) -> msgspec.Raw | None:
         """What became of an event, as the server says it; None if there is no such event."""
         if not is_ulid(event_id.upper()):
@@ -229,6 +237,7 @@ class Client:
         """A run with its trace and results, and the server's time."""
         state, now = self.state(run_id)
         run = self._graphql(queries.TRACE, "run", TracedRun, id=state.run_id)
+        run.steps = state.steps
         spans = [span for top in ([run.trace] if run.trace else []) for span in _all_spans(top)]
         self._read_outputs(spans)
         if run.trace is not None:

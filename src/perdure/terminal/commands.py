@@ -13,7 +13,7 @@ from collections.abc import Callable
 import click
 import msgspec
 
-from perdure.terminal import printing, watching
+from perdure.terminal import printing, step_logs, watching
 from perdure.terminal.arguments import (
     data_option,
     event_key_option,
@@ -250,20 +250,27 @@ def runs(
     "-w", "--watch", is_flag=True, help="Follow it until it ends; exit with 3 if it does not complete."
 )
 @click.option("--full", is_flag=True, help="Show results, errors and stacks whole.")
+@click.option("--logs", is_flag=True, help="Show what its steps have logged; with --watch as it comes.")
 @server_options
 @printing.explained
-def run(run_id: str, watch: bool, full: bool, url: str, signing_key: str | None, as_json: bool) -> None:
+def run(
+    run_id: str, watch: bool, full: bool, logs: bool, url: str, signing_key: str | None, as_json: bool
+) -> None:
     """Show what happened to a run: its steps with their times, attempts, errors and results."""
     client = make_client(url, signing_key)
     if watch:
-        _exit_by(watching.watch(client, run_id, as_json, full, lambda: _why_it_waits(client, run_id)))
+        _exit_by(watching.watch(client, run_id, as_json, full, lambda: _why_it_waits(client, run_id), logs))
         return
     found, now = client.trace(run_id)
     if as_json:
+        if logs:
+            found.logs = step_logs.Follower(client, run_id).new()
         printing.show_json(found)
     else:
         lines = Tree(found, now, printing.width(), full=full).lines()
         printing.show([*lines, *([] if found.ended else _why_it_waits(client, run_id))])
+        if logs:
+            step_logs.show(client, run_id, now)
 
 
 def _why_it_waits(client: Client, run_id: str) -> list[Line]:

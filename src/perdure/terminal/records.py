@@ -106,6 +106,43 @@ class Run(msgspec.Struct, kw_only=True):
         return self.status in ENDED
 
 
+class StepReport(msgspec.Struct):
+    """What a step tells of itself: how far it is (0 to 1), its last sign of life, and what its lines amount to.
+
+    `step` is None for the function's own code.
+    """
+
+    step: str | None
+    name: str
+    attempt: int = 0
+    progress: float | None = None
+    message: str = ""
+    at: str = ""
+    lines: int = 0
+    dropped_lines: int = 0
+
+
+class LogLine(msgspec.Struct):
+    """A line that a step has logged. `fields` is what was given besides the message, an object or null."""
+
+    n: int
+    at: str
+    step: str | None
+    attempt: int
+    level: str
+    logger: str
+    message: str
+    fields: msgspec.Raw = NULL
+
+
+class LogPage(msgspec.Struct):
+    """Lines of a run, in order; there is `more` after the last one."""
+
+    lines: list[LogLine]
+    steps: list[StepReport]
+    more: bool = False
+
+
 class TracedRun(Run, kw_only=True):
     """A run with all that happened to it. `events` are those that started it, `reason` is why it ended as it did."""
 
@@ -116,6 +153,10 @@ class TracedRun(Run, kw_only=True):
     output: msgspec.Raw = NULL
     error: ErrorText | None = None
     trace: Span | None = None
+    steps: list[StepReport] = []
+    """What its steps tell of themselves."""
+    logs: list[LogLine] | msgspec.UnsetType = msgspec.UNSET
+    """Their lines, where they were asked for."""
 
 
 class Trigger(msgspec.Struct):

@@ -14,6 +14,7 @@ of the function are told as one line; `--json` has them all.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import tzinfo
 
 import msgspec
@@ -64,7 +65,10 @@ class Tree:
 
     def lines(self) -> list[Line]:
         """All of it: what run this is, the tree, and the result."""
-        return [fitted(pieces, self.width) for pieces in [*self.head(), *self.tree(), *self.result()]]
+        return [
+            fitted(pieces, self.width)
+            for pieces in [*self.head(), *self.tree(), *self.progress(), *self.result()]
+        ]
 
     def head(self) -> list[Line]:
         """Which run this is."""
@@ -116,6 +120,21 @@ class Tree:
         for place, span in enumerate(spans):
             lines += self.span(span, "", place == len(spans) - 1, longest)
         return lines
+
+    def progress(self) -> list[Line]:
+        """What steps under way tell of themselves."""
+        if self.run.ended:
+            return []
+        done = {span.step_id for span in _all(self.run.trace) if span.status in ENDED}
+        told = [report for report in self.run.steps if report.step and report.step not in done]
+        lines: list[Line] = []
+        for report in told:
+            share = "alive" if report.progress is None else f"{report.progress:.0%}"
+            ago = duration(max(0, self.now - parse_time(report.at)))
+            message = f", {report.message}" if report.message else ""
+            text = cut(f"{report.name}: {share}{message} ({ago} ago)", self.width - 12)
+            lines.append(line("  ", Piece(f"{'progress':<10}", "dim"), Piece(text, "busy")))
+        return [[], *lines] if lines else []
 
     def span(self, span: Span, stem: str, last: bool, name_width: int) -> list[Line]:
         """A span, with what is below it."""
@@ -202,6 +221,13 @@ class Tree:
             return []
         heads = [f"{label:<10}", *[" " * 10] * (len(texts) - 1)]
         return [[], *[line("  ", Piece(head, "dim"), text) for head, text in zip(heads, texts, strict=True)]]
+
+
+def _all(span: Span | None) -> Iterator[Span]:
+    if span is not None:
+        yield span
+        for child in span.children:
+            yield from _all(child)
 
 
 def change(span: Span, begin: int, now: int, zone: tzinfo | None, width: int | None) -> Line:
