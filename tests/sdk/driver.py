@@ -79,6 +79,16 @@ class Process:
         """The end of what it printed."""
         return "\n".join(self.output.read_text(errors="replace").splitlines()[-lines:])
 
+    def kill(self) -> None:
+        """SIGKILL, which nothing can catch."""
+        self._child.kill()
+        self._child.wait()
+
+    def terminate(self, timeout: float = 15) -> int:
+        """SIGTERM; the code with which it ended. Raises subprocess.TimeoutExpired if it did not."""
+        self._child.terminate()
+        return self._child.wait(timeout)
+
     def stop(self) -> None:
         """SIGTERM, then SIGKILL after 10 seconds."""
         self._child.terminate()
