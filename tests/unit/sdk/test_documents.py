@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import perdure
+from perdure import middleware
 
 PAGE = Path(__file__).parents[3] / "docs" / "sdk.md"
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -46,6 +47,7 @@ def test_the_examples_pass_the_type_checker(tmp_path: Path) -> None:
 def test_every_option_and_name_of_the_page_exists() -> None:
     text = PAGE.read_text()
     named = set(re.findall(r"`(?:\w+=)?([A-Z]\w+)\(", text)) - {"App", "Litestar"}
-    assert named <= set(perdure.__all__), named - set(perdure.__all__)
+    known = {*perdure.__all__, *middleware.__all__}
+    assert named <= known, named - known
     for step in re.findall(r"`step\.(\w+)\(", text):
         assert hasattr(perdure.Step, step) or step == "ai", step
