@@ -16,17 +16,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from perdure.testing.failures import Differs, Failure, NotSettled, UnexpectedRequest, UnknownStep
+    from perdure.testing.logs import LogLine, Progress
     from perdure.testing.mocks import FunctionMock, OutsideRequest, StepCall, StepMock
     from perdure.testing.replaying import Difference, Replay, replay_export
-    from perdure.testing.runs import Attempt, Run, RunError, RunStep, Wait
+    from perdure.testing.run_steps import Attempt, RunError, RunStep
+    from perdure.testing.runs import Run, Wait
     from perdure.testing.server import Server
     from perdure.testing.sync_server import SyncServer
 
 _WHERE = {
     "failures": ("Differs", "Failure", "NotSettled", "UnexpectedRequest", "UnknownStep"),
+    "logs": ("LogLine", "Progress"),
     "mocks": ("FunctionMock", "OutsideRequest", "StepCall", "StepMock"),
     "replaying": ("Difference", "Replay", "replay_export"),
-    "runs": ("Attempt", "Run", "RunError", "RunStep", "Wait"),
+    "run_steps": ("Attempt", "RunError", "RunStep"),
+    "runs": ("Run", "Wait"),
     "server": ("Server",),
     "sync_server": ("SyncServer",),
 }
@@ -38,8 +42,10 @@ __all__ = [
     "Differs",
     "Failure",
     "FunctionMock",
+    "LogLine",
     "NotSettled",
     "OutsideRequest",
+    "Progress",
     "Replay",
     "Run",
     "RunError",

@@ -57,7 +57,7 @@ class Calls:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self.inside = InProcessTransport(Outside(engine), now_ns=engine.clock.now_ns)
+        self.inside = InProcessTransport(Outside(engine), now_ns=engine.clock.now_ns, takes_logs=True)
         self.this_moment: Counter[str] = Counter()
         """Calls of functions, by slug, since the clock was last moved."""
         self.total = 0

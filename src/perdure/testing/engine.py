@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ from perdure.reading.port import WholeRun
 from perdure.sdk.app import App
 from perdure.sdk.errors import UsageError
 from perdure.sdk.function import Function
+from perdure.sdk.middleware import Chain
+from perdure.sdk.step_logs import StepLogs
 from perdure.shard.commands import Command, MoveClock, RegisterApp
 from perdure.shard.loop import Shard
 from perdure.shard.travel import Travel
@@ -39,6 +42,7 @@ from perdure.testing.api import EngineApi
 from perdure.testing.calls import Calls
 from perdure.testing.clock import Chance, VirtualClock
 from perdure.testing.failures import Failure, NotSettled, UnknownStep
+from perdure.testing.logs import KeptLogs
 from perdure.testing.mocks import Mocks
 from perdure.testing.reads import Reads
 from perdure.testing.standstill import standing
@@ -64,6 +68,7 @@ class Engine:
         self.calls = Calls(self)
         self.troubles: list[BaseException] = []
         self.sent: dict[str, list[str]] = {}
+        self.logs = KeptLogs(apps[0].api)
         self.patience = patience
         self.started = False
         self._schedules = schedules
@@ -88,7 +93,8 @@ class Engine:
                 )
         for app in self.apps:
             _IN_USE.add(app)
-            self._undo += [app.api.through(EngineApi(self)), lambda app=app: _IN_USE.discard(app)]  # type: ignore[misc]
+            self._undo += [app.api.through(EngineApi(self)), partial(_give_back, app, app.step_logs)]
+            app.step_logs = self.logs
 
     async def start(self) -> None:
         """Open a store, start the shard and register the apps. A second time does nothing."""
@@ -242,6 +248,12 @@ class Engine:
         """A function of the apps; None for one that something stands in for."""
         return next((app.functions[slug] for app in self.apps if slug in app.functions), None)
 
+    @property
+    def chain(self) -> Chain | None:
+        """The middleware of a function, for looking at what no certain function is concerned with."""
+        chains = (one.chain for app in self.apps for one in app.functions.values())
+        return next((chain for chain in chains if chain is not None), None)
+
     # Time
 
     async def settle(self) -> None:
@@ -302,6 +314,11 @@ class Engine:
 
 
 _IN_USE: set[App] = set()
+
+
+def _give_back(app: App, step_logs: StepLogs | None) -> None:
+    app.step_logs = step_logs
+    _IN_USE.discard(app)
 
 
 def _read(body: bytes) -> Registration:

@@ -15,7 +15,7 @@ from perdure.sdk.function import Function
 from perdure.testing.engine import Engine
 from perdure.testing.failures import UnknownStep, near
 from perdure.testing.mocks import UNSET, FunctionMock, StepMock, check_step_id
-from perdure.testing.runs import Run, Status
+from perdure.testing.runs import Run, Status, event_in
 
 Out = TypeVar("Out")
 PATIENCE_S = 5.0
@@ -74,7 +74,7 @@ class Looking:
         if not self._engine.started:
             return []
         return [
-            read_event(event.body, codec.plain)
+            read_event(event_in(self._engine.chain, event.body), codec.plain)
             for event in self._engine.reads.events()
             if (not event.internal if name is None else event.name == name)
         ]

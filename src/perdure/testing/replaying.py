@@ -29,7 +29,7 @@ from perdure.sdk.job import DEFAULT_ATTEMPTS, Job
 from perdure.sdk.reply import Reply
 from perdure.testing.failures import Differs, UnknownStep, near
 from perdure.testing.recording import RecordedStep, Recording, Source, read_recording
-from perdure.testing.runs import RunError, read_run_error
+from perdure.testing.run_steps import RunError, read_run_error
 
 T = TypeVar("T")
 Kind = Literal["renamed", "order", "missing", "new", "output", "end"]

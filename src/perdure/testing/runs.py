@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar, cast
 
@@ -11,15 +10,15 @@ import msgspec
 
 import perdure
 from perdure.core.model import CALLING, ItemKind
-from perdure.protocol.ids import hash_step_id
-from perdure.reading.outputs import read_error
 from perdure.reading.port import HistoryRecord, StepRecord, WholeRun
-from perdure.reading.timeline import Activity, read_timeline
+from perdure.reading.timeline import read_timeline
 from perdure.sdk import codec
 from perdure.sdk.events import Event, read_event
-from perdure.sdk.memo import read_memo
+from perdure.sdk.middleware import Chain, Payload
 from perdure.testing.clock import moment
 from perdure.testing.failures import Failure, UnknownStep, near
+from perdure.testing.logs import LogLine
+from perdure.testing.run_steps import RunError, RunStep, read_run_error
 from perdure.testing.timeline import draw
 
 if TYPE_CHECKING:
@@ -27,39 +26,7 @@ if TYPE_CHECKING:
 
 Out = TypeVar("Out")
 Status = Literal["queued", "running", "completed", "failed", "cancelled", "skipped"]
-StepStatus = Literal["queued", "running", "waiting", "completed", "failed", "cancelled"]
-_USES = 1_000
-"""So many uses of one step id are told apart by number."""
-
-_KINDS = {
-    "Sleep": "sleep",
-    "WaitForEvent": "wait_for_event",
-    "WaitForSignal": "wait_for_signal",
-    "InvokeFunction": "invoke",
-    "Gateway": "fetch",
-    "AIGateway": "ai.infer",
-}
 _WAITS = {"event": "event", "invoke": "function", "signal": "signal"}
-
-
-class RunError(NamedTuple):
-    """An error as it was recorded: the name of the exception, its message, and its traceback as text."""
-
-    name: str
-    message: str
-    stack: str | None = None
-
-    def __str__(self) -> str:
-        return f"{self.name}: {self.message}"
-
-
-class Attempt(NamedTuple):
-    """One try of a step. `number` counts from 0."""
-
-    number: int
-    status: StepStatus
-    error: RunError | None
-    at: datetime
 
 
 class Wait(NamedTuple):
@@ -74,77 +41,6 @@ class Wait(NamedTuple):
     name: str
     until: datetime
     expression: str | None = None
-
-
-class RunStep:
-    """A step of a run.
-
-    `kind` is `run`, `sleep`, `wait_for_event`, `wait_for_signal`, `invoke`, `fetch`, `ai.infer` or `ai.wrap`; `index`
-    numbers the uses of one id from 0.
-    """
-
-    def __init__(self, run: Run[Any], activity: Activity, memo: bytes | None) -> None:
-        self._run = run
-        self._activity = activity
-        self._memo = memo
-        self.id = activity.name
-        self.index = _index(activity)
-        self.kind = "ai.wrap" if activity.type == "step.ai.wrap" else _KINDS.get(activity.op, "run")
-        self.status = cast("StepStatus", activity.status.lower())
-        self.timed_out = bool(activity.timed_out)
-        """Whether a wait ended without what was waited for."""
-
-    def __repr__(self) -> str:
-        return f"<step {self.id!r} {self.status}>"
-
-    @property
-    def output(self) -> Any:
-        """What it gave, as plain JSON; of a wait the event. None until it has ended, and if it failed."""
-        if self._memo is None:
-            return None
-        wrapped = None if self._activity.op == "WaitForEvent" else read_memo(self._memo)
-        if wrapped is None:
-            return codec.plain(self._memo)
-        return None if wrapped.data is msgspec.UNSET else codec.plain(bytes(wrapped.data))
-
-    @property
-    def error(self) -> RunError | None:
-        """Why it failed: for good, or (while it is tried again) the last time."""
-        wrapped = None if self._memo is None else read_memo(self._memo)
-        if wrapped is not None and wrapped.error is not msgspec.UNSET:
-            return read_run_error(bytes(wrapped.error))
-        if self._memo is not None:
-            return None
-        return next((one.error for one in reversed(self.attempts) if one.error is not None), None)
-
-    @property
-    def attempts(self) -> list[Attempt]:
-        """Its tries, the one under way included. A sleep or a wait has none."""
-        return [
-            Attempt(
-                one.number,
-                cast("StepStatus", one.status.lower()),
-                self._run._error_of(one.entry),
-                moment(one.ended or one.started or one.scheduled),
-            )
-            for one in self._activity.attempts
-        ]
-
-    @property
-    def until(self) -> datetime | None:
-        """When a sleep or a wait ends at the latest."""
-        return moment(self._activity.until) if self._activity.until else None
-
-    @property
-    def ended_at(self) -> datetime | None:
-        """When it ended."""
-        return None if self._activity.ended is None else moment(self._activity.ended)
-
-    @property
-    def child(self) -> Run[Any] | None:
-        """The run that an invoke started."""
-        child = self._activity.invoked_run
-        return Run(self._run._engine, child) if child else None
 
 
 class Run(Generic[Out]):
@@ -188,7 +84,7 @@ class Run(Generic[Out]):
             raise self._failure("has no output, since it has not completed")
         function = self._engine.function(self.function)
         decode = codec.plain if function is None else function.decode_output
-        return cast("Out", decode(run.output))
+        return cast("Out", decode(self._incoming(run.output, Payload("function", self.function))))
 
     @property
     def error(self) -> RunError | None:
@@ -199,7 +95,7 @@ class Run(Generic[Out]):
     @property
     def events(self) -> list[Event[Any]]:
         """The events that started it, with plain data."""
-        return [read_event(event.body, codec.plain) for event in self._whole.events]
+        return [read_event(self._event_in(event.body), codec.plain) for event in self._whole.events]
 
     # What it did and does
 
@@ -260,12 +156,17 @@ class Run(Generic[Out]):
         """The events that its code has sent, with plain data."""
         ids = self._engine.sent.get(self.id, [])
         found = {event.internal_id: event for event in self._engine.reads.events()}
-        return [read_event(found[one].body, codec.plain) for one in ids if one in found]
+        return [read_event(self._event_in(found[one].body), codec.plain) for one in ids if one in found]
 
     @property
     def children(self) -> list[Run[Any]]:
         """The runs that its steps invoked."""
         return [child for step in self.steps if (child := step.child) is not None]
+
+    @property
+    def logs(self) -> list[LogLine]:
+        """What its code has logged, from INFO on, each line once."""
+        return list(self._engine.logs.lines[self.id])
 
     # Looking closely
 
@@ -335,6 +236,16 @@ class Run(Generic[Out]):
     def _memos(self) -> list[StepRecord]:
         return self._engine.reads.steps(self.id)
 
+    def _incoming(self, raw: bytes, payload: Payload) -> bytes:
+        """A value as the function's code gets it: middleware may have changed what the engine keeps."""
+        function = self._engine.function(self.function)
+        chain = None if function is None else function.chain
+        return raw if chain is None else chain.incoming(raw, payload)
+
+    def _event_in(self, raw: bytes) -> bytes:
+        function = self._engine.function(self.function)
+        return event_in(None if function is None else function.chain, raw)
+
     def _error_of(self, entry: int) -> RunError | None:
         """The error that an entry of the history holds."""
         found: HistoryRecord | None = next((one for one in self._whole.history if one.n == entry), None)
@@ -351,13 +262,13 @@ class _Note(msgspec.Struct):
 _NOTE = msgspec.json.Decoder(_Note)
 
 
-def read_run_error(raw: bytes) -> RunError:
-    """An error from the JSON that an app or the server gave for it."""
-    read = read_error(raw)
-    return RunError(read.name, read.message, read.stack)
+def event_in(chain: Chain | None, raw: bytes) -> bytes:
+    """An event as code gets it."""
+    if chain is None or raw[:1] != b"{":
+        return raw
+    name = msgspec.json.decode(raw, type=_Named).name
+    return chain.member_in(raw, "data", Payload("event", name))
 
 
-def _index(activity: Activity) -> int:
-    """Which use of its id a step is."""
-    ids: Callable[[int], str] = lambda index: hash_step_id(activity.name, index)  # noqa: E731
-    return next((index for index in range(_USES) if ids(index) == activity.step_id), 0)
+class _Named(msgspec.Struct):
+    name: str = ""

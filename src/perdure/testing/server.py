@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, TypeVar, cast, overload
 
+import msgspec
+
 from perdure.core.model import FromStep
 from perdure.protocol.events import internal_event
 from perdure.protocol.ids import hash_step_id, new_ulid
@@ -14,7 +16,8 @@ from perdure.sdk.durations import Duration, Moment, milliseconds, moment_ms
 from perdure.sdk.errors import UsageError
 from perdure.sdk.events import Event, Trigger, as_event
 from perdure.sdk.function import Function
-from perdure.shard.commands import CancelRun, ReceiveEvents, Rerun, SendSignal
+from perdure.sdk.middleware import Payload
+from perdure.shard.commands import CancelRun, ReceiveEvents, Rerun
 from perdure.testing.clock import shown
 from perdure.testing.failures import Failure, NotSettled, near
 from perdure.testing.looking import AnyFunction, Looking
@@ -129,12 +132,12 @@ class Server(Looking):
         """Give a signal to the run that waits for it, and give that run. Raises `Failure` if none does."""
         await self._engine.start()
         raw = codec.encode(data, f'The data of the signal "{name}"')
-        woken = await self._engine.ask(SendSignal(signal=name, data=raw))
+        woken = await self._engine.apps[0].sender.signal(name, msgspec.Raw(raw))
         await self._engine.settle()
         if woken is None:
             known = [wait.name for run in self.runs() for wait in run.waits if wait.kind == "signal"]
             raise Failure(f'No run waits for the signal "{name}".{near(name, known)}')
-        return Run(self._engine, str(woken))
+        return Run(self._engine, woken)
 
     async def cancel(self, run: Run[Any]) -> None:
         """Cancel a run. One that has ended stays as it is."""
@@ -159,7 +162,11 @@ class Server(Looking):
         assert function is not None
         now = engine.clock.now()
         event_id = new_ulid(now, engine.entropy(10))
-        raw = invoked_event_data(codec.encode(data, f"The data for {slug}"), Invocation(fn_id=slug))
+        raw = codec.encode(data, f"The data for {slug}")
+        own = engine.function(slug)
+        if own is not None and own.chain is not None:
+            raw = own.chain.outgoing(raw, Payload("event", slug))
+        raw = invoked_event_data(raw, Invocation(fn_id=slug))
         event = internal_event(INVOKED, raw, event_id, event_id, now)
         await engine.ask(ReceiveEvents(events=[event], received_at=now, internal=True, target=function.id))
         return event_id

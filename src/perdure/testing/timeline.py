@@ -11,7 +11,8 @@ from perdure.protocol.durations import MINUTE, SECOND, format_duration
 from perdure.testing.clock import shown
 
 if TYPE_CHECKING:
-    from perdure.testing.runs import Run, RunStep, Wait
+    from perdure.testing.run_steps import RunStep
+    from perdure.testing.runs import Run, Wait
 
 SIGNS = {
     "queued": "○",
