@@ -20,6 +20,7 @@ A contestant that is known to be slow where a disk is slow may ask for more.
 PYTHON_APPS = {
     "own": ("bench.apps.own_sdk",),
     "own-ten": ("bench.apps.own_sdk", "10"),
+    "own-connect": ("bench.apps.own_connect",),
     "python": ("bench.apps.python_sdk",),
     "bare": ("bench.apps.bare",),
 }

@@ -32,6 +32,7 @@ from bench.workloads import cold_start
 APPS = {
     "own": "own SDK",
     "own-ten": "own SDK, ten steps a post",
+    "own-connect": "own SDK, connected",
     "python": "Python SDK",
     "js": "JS SDK",
     "bare": "bare app",

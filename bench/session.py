@@ -66,7 +66,10 @@ async def protocol_round(
 async def _measure(
     target: ServerTarget, direct: DirectTarget, app: App, server_pid: int | None, kind: str, wanted: set[str]
 ) -> tuple[Figures, Figures]:
-    await target.sync(app.url)
+    if kind == "own-connect":
+        await target.connected("bench-five")
+    else:
+        await target.sync(app.url)
     pids = {"app": app.pid} | ({"server": server_pid} if server_pid else {})
     rig = Rig(target, app, pids, direct=direct)
     bare = Rig(direct, app, {"app": app.pid})

@@ -60,6 +60,18 @@ class ServerTarget:
             raise RuntimeError(f"the app could not register: {answer.status} {answer.body.decode()}")
         await self._pool.warm()
 
+    async def connected(self, slug: str, patience: float = 30.0) -> None:
+        """Wait until a worker has told the server of a function."""
+        deadline = asyncio.get_running_loop().time() + patience
+        while True:
+            answer = await self._pool.get("/dev")
+            if any(function["slug"] == slug for function in json.loads(answer.body)["functions"]):
+                break
+            if asyncio.get_running_loop().time() > deadline:
+                raise TimeoutError(f"no worker has come within {patience:g} s")
+            await asyncio.sleep(0.05)
+        await self._pool.warm()
+
     async def start(self, function: str, index: int) -> None:
         """Send one event."""
         body = b'{"name":"bench/%s","data":{"i":%d}}' % (function.encode(), index)
