@@ -162,6 +162,16 @@ def calls_agree(ledger: Ledger, journal: Journal) -> Complaints:
                 yield f"run {call['run']} step {step_id} was {memo} in a call, and is {row} in the end"
 
 
+def no_step_runs_behind_its_successor(journal: Journal) -> Complaints:
+    """A step is on disk before the function goes on: once a later step has run, no earlier one runs again."""
+    furthest: dict[str, int] = defaultdict(lambda: -1)
+    for line in journal.of("ran"):
+        place = int(line["step"][1:])
+        if place < furthest[line["run"]]:
+            yield f"run {line['run']}: step {line['step']} ran again after a later one had run"
+        furthest[line["run"]] = max(place, furthest[line["run"]])
+
+
 def attempts_add_up(ledger: Ledger, *, every_call_has_an_answer: bool) -> Complaints:
     """The attempt of each call is the number of failures of the same item before it.
 

@@ -63,6 +63,10 @@ class Writer:
         """A checkpoint was answered with this status."""
         self._write(what="posted", run=run, status=status)
 
+    def posted_together(self, count: int, status: int) -> None:
+        """A request with so many checkpoints was answered with this status."""
+        self._write(what="together", count=count, status=status)
+
     def _write(self, **line: object) -> None:
         os.write(self._file, json.dumps({"at": time.time(), **line}).encode() + b"\n")
 

@@ -27,6 +27,8 @@ STALL_S = 20.0
 KILLED_AT_START = 0.4
 """How often a server that was killed is killed another time while it starts and reads its state."""
 START_S = 0.8
+CALLS_PER_RUN = {"bare": 6, "sdk": 6, "own": 1}
+"""What an event leads to at least; the own SDK posts its steps within one call."""
 
 
 @dataclass
@@ -79,13 +81,13 @@ def begin(
     return Story(running, journal, load)
 
 
-@pytest.mark.parametrize("app", ["bare", "sdk"])
+@pytest.mark.parametrize("app", ["bare", "sdk", "own"])
 def test_server_killed(app: str, size: Size, entropy: random.Random, tmp_path: Path) -> None:
     with site(tmp_path, app) as running:
         story = begin(running, size, entropy)
         found: list[Ledger] = []
         places: list[int] = []
-        for moment in story.moments(entropy, size.kills):
+        for moment in story.moments(entropy, size.kills, CALLS_PER_RUN[app]):
             story.wait_for_moment(moment, entropy)
             running.server.kill()
             found.append(Ledger.of_the_dead(running.database, tmp_path / "scratch"))
@@ -105,15 +107,16 @@ def test_server_killed(app: str, size: Size, entropy: random.Random, tmp_path: P
         checks.demand(checks.calls_carry_what_was_recorded(earlier, later_calls))
     checks.demand(checks.all_is_well(ledger, story.journal, story.load.accepted))
     checks.demand(checks.attempts_add_up(ledger, every_call_has_an_answer=False))
+    own_sdk_posted(app, story)
     report(story, found, ledger)
 
 
-@pytest.mark.parametrize("app", ["bare", "sdk"])
+@pytest.mark.parametrize("app", ["bare", "sdk", "own"])
 def test_app_killed(app: str, size: Size, entropy: random.Random, tmp_path: Path) -> None:
     with site(tmp_path, app) as running:
         story = begin(running, size, entropy)
         found: list[Ledger] = []
-        for moment in story.moments(entropy, size.kills):
+        for moment in story.moments(entropy, size.kills, CALLS_PER_RUN[app]):
             story.wait_for_moment(moment, entropy)
             running.app.kill()
             found.append(Ledger.read(running.database))
@@ -123,9 +126,10 @@ def test_app_killed(app: str, size: Size, entropy: random.Random, tmp_path: Path
     for earlier, later in pairwise([*found, ledger]):
         checks.demand(checks.nothing_recorded_changed(earlier, later))
     checks.demand(
-        checks.all_is_well(ledger, story.journal, story.load.accepted, fragile_handlers=app == "sdk")
+        checks.all_is_well(ledger, story.journal, story.load.accepted, fragile_handlers=app != "bare")
     )
     checks.demand(checks.attempts_add_up(ledger, every_call_has_an_answer=True))
+    own_sdk_posted(app, story)
     report(story, found, ledger)
 
 
@@ -167,6 +171,15 @@ def test_both_killed(size: Size, entropy: random.Random, tmp_path: Path) -> None
     checks.demand(checks.all_is_well(ledger, story.journal, story.load.accepted))
     checks.demand(checks.attempts_add_up(ledger, every_call_has_an_answer=False))
     report(story, found, ledger)
+
+
+def own_sdk_posted(app: str, story: Story) -> None:
+    """The own SDK went on only with what was saved, and posted checkpoints of several runs together."""
+    if app == "own":
+        checks.demand(checks.no_step_runs_behind_its_successor(story.journal))
+        together = list(story.journal.of("together", lambda line: line["status"] == 200))
+        print(f"checkpoints in {len(together)} requests: {sum(line['count'] for line in together)}")
+        assert any(line["count"] > 1 for line in together)
 
 
 def report(story: Story, found: list[Ledger], ledger: Ledger) -> None:
