@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from perdure.testing.engine import Engine
 
 
+class _Event(msgspec.Struct):
+    id: str = ""
+
+
 class _Signal(msgspec.Struct):
     signal: str
     data: msgspec.Raw = msgspec.Raw(b"null")
@@ -63,6 +67,8 @@ class EngineApi:
             call: Any = CURRENT.get()
             if call is not None:
                 engine.sent.setdefault(call.job.run_id, []).extend(ids)
+                event_id = msgspec.json.decode(call.job.event, type=_Event).id
+                engine.note_sent(event_id, [event.id for event in reader.events], call.slug)
             engine.hand_over(ReceiveEvents(events=reader.events, received_at=engine.clock.now()))
         status, answer = event_response(ids, reader.error)
         return Answer(status, {}, answer)

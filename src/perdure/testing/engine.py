@@ -22,11 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from perdure.core.settings import Settings
-from perdure.embedded.transport import registration_body, registration_of, void
-from perdure.protocol.registration import Registration, read_registration
 from perdure.reading.port import WholeRun
 from perdure.sdk.app import App
 from perdure.sdk.errors import UsageError
@@ -45,10 +41,13 @@ from perdure.testing.failures import Failure, NotSettled, UnknownStep
 from perdure.testing.logs import KeptLogs
 from perdure.testing.mocks import Mocks
 from perdure.testing.reads import Reads
+from perdure.testing.registering import foreign_registration, registration
 from perdure.testing.standstill import standing
 
-MOST_CALLS = 5_000
-"""Calls of functions in one moment; more is taken for a circle."""
+LONGEST_CHAIN = 100
+"""Runs that are started by each other's events in one moment; more is taken for a circle."""
+MOST_CALLS = 10_000
+"""Calls of functions in one moment; the same."""
 SPIN = 100
 """Turns of the event loop in which nothing happens before it is waited for with a timer."""
 PAUSE_S = 0.001
@@ -79,6 +78,7 @@ class Engine:
         self._folder: Path | None = None
         self._wholes: dict[str, WholeRun] = {}
         self._wholes_at = -1
+        self._chains: dict[str, int] = {}
         self._store: SqliteStore | None = None
 
     # Life
@@ -98,7 +98,13 @@ class Engine:
 
     async def start(self) -> None:
         """Open a store, start the shard and register the apps. A second time does nothing."""
-        loop = asyncio.get_running_loop()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise UsageError(
+                "perdure.testing needs asyncio, and this is another event loop. With anyio: a fixture anyio_backend "
+                'that returns "asyncio".'
+            ) from None
         if self.started:
             if loop is not self._loop:
                 raise UsageError(
@@ -116,7 +122,7 @@ class Engine:
         self.reads = Reads(path, self.shard.number)
         for app in self.apps:
             self.calls.inside.serve(app)
-            await self.ask(RegisterApp(registration=self._registration(app)))
+            await self.ask(RegisterApp(registration=registration(app, schedules=self._schedules)))
         foreign, self._foreign = self._foreign, set()
         for slug in foreign:
             self.serve_foreign(slug)
@@ -180,6 +186,13 @@ class Engine:
         if error is not None:
             self.troubles.append(error)
 
+    def note_sent(self, cause: str, events: list[str], slug: str) -> None:
+        """A run of a function, which was started by the event `cause`, has sent events."""
+        length = self._chains.get(cause, 0) + 1
+        self._chains.update(dict.fromkeys(events, length))
+        if length == LONGEST_CHAIN:
+            self.troubles.append(self._circle(slug))
+
     async def ask(self, command: Command) -> object:
         """Have a command decided, and wait for its answer."""
         return await self.shard.submit(command)
@@ -191,24 +204,7 @@ class Engine:
         if not self.started:
             self._foreign.add(slug)
             return
-        url = f"http://in-process/{slug}"
-        step = {
-            "id": "step",
-            "name": "step",
-            "runtime": {"type": "http", "url": f"{url}?fnId={slug}&stepId=step"},
-        }
-        function = {"id": slug, "name": slug, "triggers": [], "steps": {"step": step}}
-        body = {"url": url, "v": "0.1", "deployType": "ping", "sdk": "stand-in", "framework": "",
-                "appName": f"stand-in-{slug}", "functions": [function]}  # fmt: skip
-        self.hand_over(RegisterApp(registration=_read(msgspec.json.encode(body))))
-
-    def _registration(self, app: App) -> Registration:
-        if self._schedules:
-            return registration_of(app)
-        body = msgspec.json.decode(registration_body(app))
-        for function in body["functions"]:
-            function["triggers"] = [one for one in function["triggers"] if "cron" not in one]
-        return _read(msgspec.json.encode(body))
+        self.hand_over(RegisterApp(registration=foreign_registration(slug)))
 
     # Looking
 
@@ -265,7 +261,7 @@ class Engine:
             if self.shard.ended.done():
                 raise Failure(f"The engine has ended: {self.shard.ended.exception() or 'it was stopped'}")
             if self.calls.this_moment.total() > MOST_CALLS:
-                raise self._circle()
+                raise self._circle(self.calls.this_moment.most_common(1)[0][0])
             now = self.shard.counts.commits + self.calls.this_moment.total()
             if now != progress:
                 progress, idle_turns, since = now, 0, time.monotonic()
@@ -284,6 +280,7 @@ class Engine:
         """Let it be another time, not before now, and let everything happen that is due then."""
         self.clock.ms = max(ms, self.clock.ms)
         self.calls.this_moment.clear()
+        self._chains.clear()
         await self.ask(MoveClock())  # wakes the shard, which knows of no time but this
         await self.settle()
 
@@ -297,11 +294,11 @@ class Engine:
 
     # What went wrong
 
-    def _circle(self) -> NotSettled:
-        counts = ", ".join(f"{slug} {count} times" for slug, count in self.calls.this_moment.most_common(3))
+    def _circle(self, slug: str) -> NotSettled:
+        others = ", ".join(f"{name} {count} times" for name, count in self.calls.this_moment.most_common(3))
         return NotSettled(
-            f"Functions are called again and again without any time passing: {counts}. Does one send an event that "
-            "starts it again, directly or by way of another?"
+            f"{slug} runs in circles without any time passing (calls so far: {others}). Does it send an event that "
+            "starts it again, directly or by way of another function?"
         )
 
     def _stands_still(self) -> NotSettled:
@@ -319,7 +316,3 @@ _IN_USE: set[App] = set()
 def _give_back(app: App, step_logs: StepLogs | None) -> None:
     app.step_logs = step_logs
     _IN_USE.discard(app)
-
-
-def _read(body: bytes) -> Registration:
-    return read_registration(body, check_expression=void, check_cron=void)
