@@ -52,6 +52,9 @@ KINDS = {
     "js-stream": Kind("app_v4.mjs", "/stream/api/inngest", streams=True),
     "js3": Kind("app_v3.mjs", "/api/inngest", version=1),
     "js3-wait": Kind("app_v3.mjs", "/wait/api/inngest"),
+    "js-connect": Kind("connect_v4.mjs", "/log", checkpoints=True, connects=True),
+    "js-connect-plain": Kind("connect_v4.mjs", "/log", connects=True),
+    "js3-connect": Kind("connect_v3.mjs", "/log", version=1, connects=True),
 }
 
 # Apps of their own tests, with rules on their functions.
@@ -71,7 +74,7 @@ EXTRA = {
 ALL = {**KINDS, **RULED, **EXTRA}
 
 PYTHON = ("fastapi", "fastapi-sync", "fastapi-stream", "flask", "flask-async")
-JS = ("js", "js-plain", "js-stream", "js3", "js3-wait", "flow-js", "flow-js-cron", "refused-js")
+JS = tuple(app_id for app_id, kind in ALL.items() if kind.program.endswith(".mjs"))
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -101,7 +104,9 @@ def command_of(program: str, port: int, server: str) -> list[str]:
             raise RuntimeError(
                 "The tests of the JavaScript SDK need Node.js 20 or later; leave them out by -m 'not node'"
             )
-        start = [node, str(HERE / "js" / program)]
+        # Node.js before 22 has WebSockets only if it is told to.
+        flags = ["--experimental-websocket"] if program.startswith("connect") else []
+        start = [node, *flags, str(HERE / "js" / program)]
     else:
         start = [sys.executable, str(HERE / "apps" / program)]
     return [*start, "--port", str(port), "--server", server]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -161,12 +162,13 @@ class BareWorker:
     async def closed(self, timeout: float = PATIENCE_S) -> tuple[int, str]:
         """Code and reason with which the server closes."""
         async with asyncio.timeout(timeout):
-            try:
-                while True:
-                    self._keep(decode(bytes(await self.socket.recv()), ConnectMessage))
-            except ConnectionClosed as closed:
-                assert closed.rcvd is not None, "cut off without a close"
-                return closed.rcvd.code, closed.rcvd.reason
+            with suppress(ConnectionClosed):
+                async for frame in self.socket:
+                    self._keep(decode(bytes(frame), ConnectMessage))
+            await self.socket.wait_closed()
+        code = self.socket.close_code
+        assert code not in (None, 1006), "cut off without a close"
+        return code or 0, self.socket.close_reason or ""
 
     def cut(self) -> None:
         """End the connection as a process does that is killed."""

@@ -105,6 +105,17 @@ class TestOneCall:
         assert run["output"]["message"] == "no luck"
         await worker.close()
 
+    async def test_done_without_retry_is_an_error_as_the_javascript_sdk_means_it(
+        self, server: Server, name: str, send: Send
+    ) -> None:
+        worker = await BareWorker.ready(server, app(name))
+        send()
+        request = await worker.call()
+        await worker.answer(request, {"name": "Error", "message": "final"}, no_retry=True)
+        run = await ended(server, request.run_id)
+        assert (run["status"], run["output"]["message"]) == ("Failed", "final")
+        await worker.close()
+
     async def test_it_may_say_when_to_try_again(self, server: Server, name: str, send: Send) -> None:
         worker = await BareWorker.ready(server, app(name))
         send()

@@ -1,7 +1,7 @@
 """Apps on the official Python SDK that connect to the server, two over one connection.
 
-`py-connect` has async functions, `py-connect-sync` plain ones. `GET /log?key=` shows what happened; nothing is served to
-the server. SIGTERM drains, as the SDK does it by itself.
+`py-connect` has async functions, `py-connect-sync` plain ones. `GET /log?key=` shows what happened; nothing is served
+to the server. SIGTERM drains, as the SDK does it by itself.
 """
 
 from __future__ import annotations

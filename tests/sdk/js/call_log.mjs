@@ -61,6 +61,22 @@ export const recording = (handler) => async (req, res) => {
   return handler(Object.assign(Readable.from([body]), { headers, method, url, socket }), res);
 };
 
+/** The same for an app that connects: wrap what it does with a message that holds a call. */
+export const recordingCalls = (handle) => async (message) => {
+  const body = new TextDecoder().decode(message.requestPayload);
+  const query = new URLSearchParams({ fnId: message.functionSlug, stepId: message.stepId ?? "step" });
+  const generation = JSON.parse(body).ctx.generation_id;
+  const line = lineOf({ url: `/?${query}`, headers: { "x-inngest-generation-id": String(generation) } }, body);
+  calls.push(line);
+  const answer = await handle(message);
+  const status = [206, 200, 500][answer.status];
+  noteReply(line, status, status, new TextDecoder().decode(answer.body), {
+    "x-inngest-no-retry": answer.noRetry ? "true" : null, "retry-after": answer.retryAfter,
+    "x-inngest-req-version": String(answer.requestVersion),
+  });
+  return answer;
+};
+
 const lineOf = (req, text) => {
   const url = new URL(req.url, "http://app");
   const sent = text ? JSON.parse(text) : {};
@@ -92,21 +108,20 @@ const recordReply = (res, line) => {
   res.end = function (chunk, ...rest) {
     if (chunk) reply.push(Buffer.from(chunk));
     const text = Buffer.concat(reply).toString("utf8");
-    let body = text.length < 100_000 ? parsed(text) : null;
-    let final = status;
-    if (status === 201 && body) {
-      final = body.status;
-      headers = body.headers;
-      body = parsed(body.body);
-    }
-    Object.assign(line, {
-      status, final_status: final, took: Date.now() / 1000 - line.at,
-      no_retry: headers["x-inngest-no-retry"] ?? null, retry_after: headers["retry-after"] ?? null,
-      reply_version: headers["x-inngest-req-version"] ?? null,
-      ops: final === 206 && Array.isArray(body) ? body.map((op) => op.op) : null,
-    });
+    const wrapped = status === 201 ? parsed(text) : null;
+    noteReply(line, status, wrapped?.status ?? status, wrapped ? wrapped.body : text, wrapped?.headers ?? headers);
     return end.call(this, chunk, ...rest);
   };
+};
+
+const noteReply = (line, status, final, text, headers) => {
+  const body = text.length < 100_000 ? parsed(text) : null;
+  Object.assign(line, {
+    status, final_status: final, took: Date.now() / 1000 - line.at,
+    no_retry: headers["x-inngest-no-retry"] ?? null, retry_after: headers["retry-after"] ?? null,
+    reply_version: headers["x-inngest-req-version"] ?? null,
+    ops: final === 206 && Array.isArray(body) ? body.map((op) => op.op) : null,
+  });
 };
 
 const parsed = (text) => {

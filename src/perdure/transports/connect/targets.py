@@ -71,7 +71,11 @@ def executor_request(call: Call, target: CallTarget, lease: str) -> GatewayExecu
 def read_answer(
     response: SDKResponse, max_answer: int, on_stored: Callable[[], None]
 ) -> CallAnswer | CallFailure:
-    """What a worker's reply would have been over HTTP: statuses and headers stand for its fields."""
+    """What a worker's reply would have been over HTTP: statuses and headers stand for its fields.
+
+    The JavaScript SDK has no status for an error that is final (400 over HTTP), and says DONE with `no_retry`; a result
+    never has that.
+    """
     if len(response.body) > max_answer:
         text = f"The worker's answer has {len(response.body)} bytes; at most {max_answer} are taken."
         return CallFailure("output_too_large", text)
@@ -82,4 +86,6 @@ def read_answer(
         headers["x-inngest-no-retry"] = "true"
     if response.retry_after:
         headers["retry-after"] = response.retry_after
-    return CallAnswer(_STATUS.get(response.status, 500), headers, response.body, on_stored=on_stored)
+    failed = response.no_retry and response.status == ResponseStatus.DONE
+    status = 500 if failed else _STATUS.get(response.status, 500)
+    return CallAnswer(status, headers, response.body, on_stored=on_stored)
