@@ -28,6 +28,7 @@ from perdure.server.context import Server
 from perdure.server.http import Intake
 from perdure.server.jobs import JobDriver
 from perdure.server.metrics import Gauges
+from perdure.server.rollups import Rollups
 from perdure.server.step_logs import StepLogs
 from perdure.server.syncing import Syncing
 from perdure.shard.loop import Shard
@@ -132,6 +133,7 @@ async def running(
             Keys(config.event_keys, config.signing_keys),
             shard,
             reader,
+            reader,
             clock,
             entropy,
             lambda: str(uuid.uuid4()),
@@ -145,6 +147,10 @@ async def running(
         server.drive_jobs = jobs.look
         step_logs = StepLogs(server)
         server.take_logs = step_logs.take
+        rollups = Rollups(server, reader, reader)
+        shard.on_commit.append(rollups.committed)
+        await rollups.start()
+        shard.before_end += [step_logs.close, rollups.close]
         jobs.look()
         watchdog = asyncio.get_running_loop().create_task(_watch(server.gauges, shard))
         connecting = Connecting(server, gateway)
@@ -156,7 +162,6 @@ async def running(
         finally:
             watchdog.cancel()
             await jobs.close()
-            await step_logs.close()
             await syncing.close()
             await shard.stop()
     finally:

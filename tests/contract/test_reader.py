@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import pytest
 import pytest_asyncio
@@ -22,18 +22,23 @@ from perdure.reading.port import (
     StepRecord,
     StepReport,
 )
+from perdure.reading.rollups import Rollup, RollupReader, encode
 from perdure.shard.changes import Changes
 from perdure.shard.ports import Store
-from perdure.shard.rows import RunEventRow
+from perdure.shard.rows import RollupRow, RunEventRow
 from perdure.stores.sqlite import SqliteReader, SqliteStore
 from tests.contract.rows import app, changes, commit, event, function, history, item, line, report, run, step
+
+
+class PageReader(Reader, RollupReader, Protocol):
+    """All that pages read."""
 
 
 class Pair(NamedTuple):
     """A store and a reader of the same data."""
 
     store: Store
-    reader: Reader
+    reader: PageReader
     epochs: dict[int, int]
 
     async def commit(self, batch: Changes, shard: int = 0) -> None:
@@ -42,7 +47,7 @@ class Pair(NamedTuple):
         await commit(self.store, self.epochs[shard], batch, shard)
 
 
-def sqlite(folder: Path) -> tuple[Store, Reader]:
+def sqlite(folder: Path) -> tuple[Store, PageReader]:
     return SqliteStore.open(folder / "perdure.db"), SqliteReader.open(folder / "perdure.db")
 
 
@@ -320,10 +325,38 @@ class TestStepLogs:
         text = "é" * 10_000
         store = SqliteStore.open(tmp_path / "perdure.db")
         epoch = await store.claim(0)
-        await commit(store, epoch, changes(run("r-1"), *[line("r-1", n, message=text) for n in range(1, 501)]))
+        await commit(
+            store, epoch, changes(run("r-1"), *[line("r-1", n, message=text) for n in range(1, 501)])
+        )
         await store.close()
         store, reader = sqlite(tmp_path)
         found = await reader.lines_of_run("r-1")
         assert (len(found), found[-1].message) == (500, text)
         await reader.close()
         await store.close()
+
+
+class TestRollups:
+    async def test_of_a_time_and_of_functions(self, pair: Pair) -> None:
+        batch = Changes(1)
+        for at, function in ((60_000, "f"), (120_000, "f"), (120_000, "g"), (180_000, "f")):
+            batch.rollups[60_000, at, function] = RollupRow(60_000, at, function, encode(Rollup(queued=at)))
+        batch.rollups[0, 0, ""] = RollupRow(0, 0, "", b"190000")
+        await pair.commit(batch)
+        found = await pair.reader.rollups(60_000, 120_000, 180_000)
+        assert [(one.at, one.function_id, one.rollup.queued) for one in found] == [
+            (120_000, "f", 120_000),
+            (120_000, "g", 120_000),
+        ]
+        assert [one.function_id for one in await pair.reader.rollups(60_000, 0, 10**9, ["g"])] == ["g"]
+        assert await pair.reader.rollups(900_000, 0, 10**9) == []
+        assert await pair.reader.newest_rollup() == 190_000
+
+    async def test_a_later_one_takes_the_place_of_the_older(self, pair: Pair) -> None:
+        for count in (1, 2):
+            batch = Changes(count)
+            batch.rollups[60_000, 0, "f"] = RollupRow(60_000, 0, "f", encode(Rollup(queued=count)))
+            await pair.commit(batch)
+        (record,) = await pair.reader.rollups(60_000, 0, 1)
+        assert record.rollup.queued == 2
+        assert await pair.reader.newest_rollup() == 0

@@ -11,6 +11,7 @@ from perdure.config import ServerConfig
 from perdure.errors import RequestError, ShardClosed
 from perdure.protocol.syncs import SyncOutcome
 from perdure.reading.port import Reader
+from perdure.reading.rollups import RollupReader
 from perdure.server.auth import Keys
 from perdure.server.http import Intake
 from perdure.server.metrics import Gauges
@@ -35,6 +36,7 @@ class Server:
     keys: Keys
     shard: Shard
     reader: Reader
+    rollups: RollupReader
     clock: Clock
     entropy: Entropy
     new_uuid: Callable[[], str]

@@ -16,6 +16,7 @@ from perdure.shard.rows import (
     KeyRow,
     OutboxRow,
     QuarantineRow,
+    RollupRow,
     RunEventRow,
     RunRow,
     StepLogRow,
@@ -38,6 +39,7 @@ class Changes:
         "number",
         "outbox",
         "quarantine",
+        "rollups",
         "run_events",
         "runs",
         "step_logs",
@@ -60,6 +62,7 @@ class Changes:
         self.history: list[HistoryRow] = []
         self.step_logs: list[StepLogRow] = []
         self.step_reports: dict[tuple[str, str], StepReportRow] = {}
+        self.rollups: dict[tuple[int, int, str], RollupRow] = {}
         self.outbox: dict[int, OutboxRow | None] = {}
         self.quarantine: list[QuarantineRow] = []
 
@@ -76,6 +79,7 @@ class Changes:
             + len(self.history)
             + len(self.step_logs)
             + len(self.step_reports)
+            + len(self.rollups)
             + len(self.outbox)
             + len(self.apps)
             + len(self.functions)

@@ -38,6 +38,7 @@ from perdure.shard.keys import RATE, TAKEN
 from perdure.shard.looking_back import look_back
 from perdure.shard.registered import make_function, overridden
 from perdure.shard.rerunning import create_rerun
+from perdure.shard.rollups import PutRollups, put_rollups
 from perdure.shard.rows import AppRow, FunctionRow
 from perdure.shard.scheduling import put_schedules
 from perdure.shard.state import State
@@ -481,6 +482,7 @@ SIMPLE: dict[type[c.Command], Callable[[State, c.Command], None]] = {
     c.OverrideLimits: override_limits,  # type: ignore[dict-item]
     c.CatchUp: catch_up,  # type: ignore[dict-item]
     AddStepLogs: add_step_logs,  # type: ignore[dict-item]
+    PutRollups: put_rollups,  # type: ignore[dict-item]
     c.ForgetKeys: forget_keys,  # type: ignore[dict-item]
     c.MoveClock: travel,  # type: ignore[dict-item]
     c.CallWanted: call_wanted,  # type: ignore[dict-item]

@@ -28,12 +28,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from perdure.core.model import Item, Run
 from perdure.core.settings import Settings
-from perdure.errors import EpochLost, RequestError, ShardClosed, StoreUnavailable
+from perdure.errors import EpochLost, PerdureError, RequestError, ShardClosed, StoreUnavailable
 from perdure.protocol.calls import Call, CallAnswer, CallFailure
 from perdure.shard.batch import Batch
 from perdure.shard.calls import CallBuilder
@@ -41,10 +41,12 @@ from perdure.shard.commands import CallEnded, Checkpoint, Command, ContinueEvent
 from perdure.shard.counts import Counts
 from perdure.shard.deciding import Decider
 from perdure.shard.dispatch import Dispatcher
+from perdure.shard.gathering import Gathering
 from perdure.shard.inbox import Inbox
 from perdure.shard.loads import Loads
 from perdure.shard.ports import Clock, Entropy, Store, Transport, Workers
 from perdure.shard.recovery import recover
+from perdure.shard.rollups import PutRollups
 from perdure.shard.state import State
 from perdure.shard.step_logs import AddStepLogs
 
@@ -56,8 +58,8 @@ TURNS = 64
 """Due items handled in one round."""
 BATCH_COMMANDS = 512
 BATCH_BYTES = 4 * 1024 * 1024
-_TO_THE_END = (Checkpoint, AddStepLogs)
-"""What calls under way may still bring when the shard is stopping."""
+_TO_THE_END = (Checkpoint, AddStepLogs, PutRollups)
+"""What calls under way, and `before_end`, may still bring when the shard is stopping."""
 MAX_WAIT_MS = 1_000
 """The loop looks at the wall clock at least this often, also across a suspended machine."""
 SETTLE_S = 5.0
@@ -89,8 +91,10 @@ class Shard:
         """Done when the loop has ended; holds `EpochLost` if another process has taken the shard."""
         self.counts = Counts()
         """What has been done since the start of this process."""
-        self.committed: Callable[[Batch], None] | None = None
+        self.on_commit: list[Callable[[Batch], None]] = []
         """Told of each batch that is on disk, after its effects have left."""
+        self.before_end: list[Callable[[], Awaitable[None]]] = []
+        """Done when the shard stops and calls are over: what was gathered in memory can still be stored then."""
         self._store = store
         self._transport = transport
         self._clock = clock
@@ -113,13 +117,12 @@ class Shard:
         self._stopping = False
         self._deadline = float("inf")
         self._singly = 0
-        """So many commands are still to be committed one by one, after batches have failed for no reason of
-        the disk.
-        """
+        """So many commands are still committed one by one, after batches failed for no reason of the disk."""
         self._faults = 0
         self._outbox_faults: dict[int, int] = {}
         """Faults of commands that come back from the outbox as new ones, by receipt."""
         self._failures = 0
+        self._gathering = Gathering(asyncio.get_running_loop().time)
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -193,6 +196,7 @@ class Shard:
         while self._dispatcher.live and loop.time() < self._deadline and not self.ended.done():
             await asyncio.sleep(0.02)
         latest = loop.time() + SETTLE_S
+        await self._bid_farewell(latest)
         while self._unsettled() and self.available and not self.ended.done() and loop.time() < latest:
             self._awake()
             await asyncio.sleep(0.005)
@@ -203,6 +207,17 @@ class Shard:
             await asyncio.gather(self._task, return_exceptions=True)
         self._refuse_all()
         await self._loads.close()
+
+    async def _bid_farewell(self, latest: float) -> None:
+        """Let others store what they have gathered, until `latest` by the loop's clock."""
+        for work in self.before_end:
+            try:
+                async with asyncio.timeout_at(latest):
+                    await work()
+            except (TimeoutError, PerdureError) as error:
+                log.warning(
+                    "something that was gathered in memory is not stored: %s", error or "it took too long"
+                )
 
     def _unsettled(self) -> bool:
         """Whether commands that were taken are not on disk yet."""
@@ -223,9 +238,7 @@ class Shard:
             while True:
                 try:
                     await self._serve()
-                except EpochLost:
-                    raise
-                except asyncio.CancelledError:
+                except (EpochLost, asyncio.CancelledError):
                     raise
                 except BaseException as fault:
                     await self._reload(fault)
@@ -250,9 +263,13 @@ class Shard:
                 self._finish_commit()
             full = self._batch_is_full()
             more = False
+            came = bool(self._inbox)
             if not (full and self._committing is not None):
                 more = self._decide_slice()
             if self._committing is None and not self._state.batch.empty():
+                if self._gathering.goes_on(came, self._batch_is_full()):
+                    await asyncio.sleep(0)
+                    continue
                 self._begin_commit()
             if more and not (self._committing is not None and self._batch_is_full()):
                 await asyncio.sleep(0)
@@ -351,8 +368,11 @@ class Shard:
                 effect()
             except Exception:
                 log.exception("an effect of a batch has failed; the others go on")
-        if self.committed is not None:
-            self.committed(batch)
+        for listener in self.on_commit:
+            try:
+                listener(batch)
+            except Exception:
+                log.exception("something that is told of commits has failed; the work goes on")
         state.forget(batch.runs.values())
         self._loads.flush()
 
@@ -429,10 +449,7 @@ class Shard:
             self._workers.resume(self._dispatcher.resume(run, item), done)
 
     async def _reload(self, fault: BaseException) -> None:
-        """Everything undecided or uncommitted is void.
-
-        Drop memory, read it again, and decide the same commands again.
-        """
+        """All that is not on disk is void: drop memory, read it again, and decide the same commands again."""
         self.available = False
         refused = isinstance(fault, StoreUnavailable)
         self.trouble = str(fault) if refused else "the server is reading its state again"

@@ -250,6 +250,15 @@ class QuarantineRow(NamedTuple):
     traceback: str
 
 
+class RollupRow(NamedTuple):
+    """What happened to a function's runs in the `span` ms from `at` on. Key: `span`, `at`, `function_id`."""
+
+    span: int
+    at: int
+    function_id: str
+    body: bytes
+
+
 class ItemRef(NamedTuple):
     """Where an item stands in a queue of its function: the order is that of this tuple."""
 

@@ -6,20 +6,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from perdure.server.api import apps, events, functions, run, runs
-from perdure.server.api.endpoint import routes_of
+from perdure.server.api import apps, events, functions, metrics, run, runs
+from perdure.server.api.endpoint import Endpoint, routes_of
 from perdure.server.api.live import Live, live_route
 from perdure.server.api.openapi import document
 from perdure.server.context import Server
 from perdure.server.json import JsonResponse
 
-ENDPOINTS = [*runs.ENDPOINTS, *run.ENDPOINTS, *functions.ENDPOINTS, *events.ENDPOINTS, *apps.ENDPOINTS]
+_MODULES = (runs, run, functions, events, apps, metrics)
+ENDPOINTS: list[Endpoint] = [endpoint for module in _MODULES for endpoint in module.ENDPOINTS]
 
 
 def api_routes(server: Server) -> list[BaseRoute]:
     """The routes of the API. Commits are told to its live stream from now on."""
     live = Live(server)
-    server.shard.committed = live.committed
+    server.shard.on_commit.append(live.committed)
 
     async def openapi(_: Request) -> Response:
         return JsonResponse(document(ENDPOINTS, server.version))

@@ -13,6 +13,7 @@ from perdure.errors import RequestError
 from perdure.protocol.ids import is_ulid
 from perdure.reading.port import RunFilter, RunPlace, RunRecord
 from perdure.server.api.endpoint import Asked, Endpoint, Nothing
+from perdure.server.api.naming import function_ids
 from perdure.server.context import Server
 from perdure.server.rerunning import WantedStep, rerun_run
 from perdure.shard.commands import CancelRun
@@ -132,7 +133,7 @@ async def list_runs(server: Server, asked: Asked[RunsQuery, Nothing]) -> Runs:
     query = asked.query
     if not 1 <= query.limit <= MAX_PAGE:
         raise RequestError(400, f"limit is {query.limit}; it must be from 1 to {MAX_PAGE}")
-    functions = _function_ids(server, query)
+    functions = function_ids(server, query.function, query.app)
     if functions is None:
         return Runs([], None)
     wanted = RunFilter(
@@ -148,21 +149,6 @@ async def list_runs(server: Server, asked: Asked[RunsQuery, Nothing]) -> Runs:
     runs = [one.run for one in listed[: query.limit]]
     more = len(listed) > query.limit
     return Runs([shown_run(server, run) for run in runs], cursor_of(wanted.place(runs[-1])) if more else None)
-
-
-def _function_ids(server: Server, query: RunsQuery) -> tuple[str, ...] | None:
-    """The functions of a query, none for all; None if it names some and there is none of them."""
-    if not query.function and not query.app:
-        return ()
-    state = server.shard.state
-    apps = {app.id for app in state.apps.values() if app.name in query.app}
-    found = tuple(
-        function.id
-        for function in state.functions.by_id.values()
-        if (not query.function or function.slug in query.function)
-        and (not query.app or function.app_id in apps)
-    )
-    return found or None
 
 
 def cursor_of(place: RunPlace) -> str:

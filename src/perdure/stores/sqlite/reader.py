@@ -38,7 +38,8 @@ from perdure.reading.port import (
     StepRecord,
     WholeRun,
 )
-from perdure.stores.sqlite import explaining, run_listing, step_logs, whole_run
+from perdure.reading.rollups import RollupRecord
+from perdure.stores.sqlite import explaining, rollups, run_listing, step_logs, whole_run
 from perdure.stores.sqlite.connections import connect_reader, explain
 from perdure.stores.sqlite.stepping_aside import held_lock, step_aside
 
@@ -124,6 +125,7 @@ STATEMENTS = (
     *explaining.STATEMENTS,
     *run_listing.STATEMENTS,
     *step_logs.STATEMENTS,
+    *rollups.STATEMENTS,
     *whole_run.STATEMENTS,
     EVENT,
     RUNS_OF_EVENT,
@@ -306,6 +308,16 @@ class SqliteReader:
     async def step_reports(self, run_ids: Sequence[str]) -> dict[str, RunReports]:
         """The status and the step reports of those of the runs that exist."""
         return await self._ask(lambda db: step_logs.step_reports(db, run_ids))
+
+    async def rollups(
+        self, span: int, since: int, until: int, function_ids: Sequence[str] = ()
+    ) -> list[RollupRecord]:
+        """Rollups of a span of time."""
+        return await self._ask(lambda db: rollups.rollups(db, span, since, until, function_ids))
+
+    async def newest_rollup(self) -> int:
+        """Up to when things have been summed up."""
+        return await self._ask(rollups.newest)
 
     async def calls_ahead(
         self, function_id: str, part: str, rank: int, run_id: str, n: int, *, most: int = 1_000_000

@@ -49,12 +49,13 @@ RUN_EVENTS = Table("run_events", rows.RunEventRow._fields, 3, "keep")
 HISTORY = Table("history", rows.HistoryRow._fields, 2, "fail")
 STEP_LOGS = Table("step_logs", rows.StepLogRow._fields, 2, "keep")
 STEP_REPORTS = Table("step_reports", rows.StepReportRow._fields, 2, "update")
+ROLLUPS = Table("rollups", rows.RollupRow._fields, 3, "update")
 OUTBOX = Table("outbox", rows.OutboxRow._fields, 1, "update")
 QUARANTINE = Table("quarantine", rows.QuarantineRow._fields, 1, "update")
 
 TABLES = (
-    APPS, FUNCTIONS, EVENTS, RUNS, STEPS, ITEMS, WAITS, KEYS, RUN_EVENTS, HISTORY, STEP_LOGS, STEP_REPORTS, OUTBOX,
-    QUARANTINE,
+    APPS, FUNCTIONS, EVENTS, RUNS, STEPS, ITEMS, WAITS, KEYS, RUN_EVENTS, HISTORY, STEP_LOGS, STEP_REPORTS, ROLLUPS,
+    OUTBOX, QUARANTINE,
 )  # fmt: skip
 
 

@@ -109,6 +109,8 @@ class BatchWriter:
             self._insert(statements.STEP_LOGS, shard, changes.step_logs)
         if changes.step_reports:
             self._insert(statements.STEP_REPORTS, shard, list(changes.step_reports.values()))
+        if changes.rollups:
+            self._insert(statements.ROLLUPS, shard, list(changes.rollups.values()))
         if changes.outbox:
             self._put(statements.OUTBOX, shard, {(receipt,): row for receipt, row in changes.outbox.items()})
         if changes.apps:

@@ -157,6 +157,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/health": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How each function has been doing in the last day. */
+        get: operations["list_health"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/metrics": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What happened over time: throughput, failures, queues, and how long things took. */
+        get: operations["show_metrics"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/results/{output}": {
         parameters: {
             query?: never;
@@ -440,6 +474,35 @@ export interface components {
             functions: components["schemas"]["FunctionHead"][];
         };
         /**
+         * Health
+         * @description How a function has been doing in the last day: its runs hour by hour, and of those the failed ones.
+         */
+        Health: {
+            ended: number[];
+            failed: number[];
+            function: string;
+            took_p50: number | null;
+            took_p95: number | null;
+        };
+        /**
+         * HealthList
+         * @description The health of all functions to which something has happened in the last day.
+         */
+        HealthList: {
+            at: number[];
+            functions: components["schemas"]["Health"][];
+        };
+        /**
+         * Lengths
+         * @description Lengths of time, in ms, point by point: half of them are not longer than `p50`, and so on. None where there
+         *         are none.
+         */
+        Lengths: {
+            p50: (number | null)[];
+            p95: (number | null)[];
+            p99: (number | null)[];
+        };
+        /**
          * Line
          * @description A line of a trace: a step, or calls of the function that were no step's (`call`).
          *
@@ -493,6 +556,45 @@ export interface components {
             values: {
                 [key: string]: unknown;
             };
+        };
+        /**
+         * Metrics
+         * @description What happened, in steps of `step` ms. Every list has a value for each time in `at`.
+         *
+         *         `waited` is from a run's creation to its start, `took` from there to its end, `answered` from a call's leaving to
+         *         its answer. `depth` is the longest queue that was seen.
+         */
+        Metrics: {
+            answered: components["schemas"]["Lengths"];
+            at: number[];
+            calls: number[];
+            calls_failed: number[];
+            cancelled: number[];
+            completed: number[];
+            depth: number[];
+            failed: number[];
+            queued: number[];
+            skipped: number[];
+            started: number[];
+            step: number;
+            steps: number[];
+            took: components["schemas"]["Lengths"];
+            total: components["schemas"]["Total"];
+            waited: components["schemas"]["Lengths"];
+        };
+        /**
+         * MetricsQuery
+         * @description Over which time (ms since the epoch; the last day if nothing is said), of which functions and apps.
+         */
+        MetricsQuery: {
+            /** @default [] */
+            app?: string[];
+            /** @default [] */
+            function?: string[];
+            /** @default null */
+            since?: number | null;
+            /** @default null */
+            until?: number | null;
         };
         /**
          * Outcome
@@ -658,6 +760,25 @@ export interface components {
         Synced: {
             problem: string | null;
             url: string;
+        };
+        /**
+         * Total
+         * @description The same over the whole time. Quantiles are in ms.
+         */
+        Total: {
+            answered_p50: number | null;
+            answered_p95: number | null;
+            cancelled: number;
+            completed: number;
+            failed: number;
+            queued: number;
+            skipped: number;
+            steps: number;
+            took_p50: number | null;
+            took_p95: number | null;
+            took_p99: number | null;
+            waited_p50: number | null;
+            waited_p95: number | null;
         };
         /**
          * Trigger
@@ -987,6 +1108,69 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["FunctionDetail"];
+                };
+            };
+            /** @description What is wrong, and what to do. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_health: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What was asked for. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HealthList"];
+                };
+            };
+            /** @description What is wrong, and what to do. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    show_metrics: {
+        parameters: {
+            query?: {
+                app?: string[];
+                function?: string[];
+                since?: number | null;
+                until?: number | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What was asked for. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Metrics"];
                 };
             };
             /** @description What is wrong, and what to do. */
