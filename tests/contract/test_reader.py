@@ -339,8 +339,8 @@ class TestStepLogs:
 class TestRollups:
     async def test_of_a_time_and_of_functions(self, pair: Pair) -> None:
         batch = Changes(1)
-        for at, function in ((60_000, "f"), (120_000, "f"), (120_000, "g"), (180_000, "f")):
-            batch.rollups[60_000, at, function] = RollupRow(60_000, at, function, encode(Rollup(queued=at)))
+        for at, slug in ((60_000, "f"), (120_000, "f"), (120_000, "g"), (180_000, "f")):
+            batch.rollups[60_000, at, slug] = RollupRow(60_000, at, slug, encode(Rollup(queued=at)))
         batch.rollups[0, 0, ""] = RollupRow(0, 0, "", b"190000")
         await pair.commit(batch)
         found = await pair.reader.rollups(60_000, 120_000, 180_000)
