@@ -104,13 +104,14 @@ def check_server_port(port: int) -> None:
 def pick_app_port(wanted: int | None, server_port: int) -> int:
     """The port for the app. Exits with what to do if the wanted one, or every usual one, is taken."""
     if wanted is not None:
-        if wanted == server_port or not is_free(wanted):
+        if wanted in (server_port, server_port + 1) or not is_free(wanted):
             sys.exit(
                 f"Port {wanted} for the example app is taken. Nothing was started. Use another: make run APP_PORT=8001"
             )
         return wanted
+    # The port above the server's is that of its gateway for workers.
     for port in USUAL_APP_PORTS:
-        if port != server_port and is_free(port):
+        if port not in (server_port, server_port + 1) and is_free(port):
             return port
     sys.exit(
         "Every usual port for an app is taken. Nothing was started. Name a free one: make run APP_PORT=9000"

@@ -7,12 +7,15 @@ client's own retries are off, since the step has them.
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import re
 from typing import Any
 
 import httpx2
 import pydantic
+from google import genai
+from google.genai import errors, types
 
 import perdure
 from examples.opportunity_tracker.settings import Settings
@@ -47,26 +50,15 @@ async def ask_gemini(settings: Settings, transcript: str) -> CallSummary:
         raise perdure.NonRetriableError(MISSING_KEY)
     if not transcript.strip():
         raise perdure.NonRetriableError("The transcript is empty: there is nothing to parse.")
-    # Loading the client takes half a second, and most processes of an app never parse.
-    from google import genai
-    from google.genai import errors, types
-
     config = types.GenerateContentConfig(
         system_instruction=INSTRUCTION,
         response_mime_type="application/json",
         response_schema=CallSummary,
         temperature=0,
     )
-    async with httpx2.AsyncClient(timeout=settings.gemini_timeout) as http:
-        client = genai.Client(
-            api_key=settings.gemini_api_key,
-            vertexai=False,
-            http_options=types.HttpOptions(
-                base_url=settings.gemini_url,
-                timeout=int(settings.gemini_timeout * 1000),
-                httpx_async_client=http,
-            ),
-        )
+    # Both read the certificates of authorities, which holds up whoever waits for it.
+    async with await asyncio.to_thread(httpx2.AsyncClient, timeout=settings.gemini_timeout) as http:
+        client = await asyncio.to_thread(_client, settings, http)
         try:
             response = await client.aio.models.generate_content(
                 model=settings.gemini_model, contents=transcript, config=config
@@ -84,7 +76,15 @@ async def ask_gemini(settings: Settings, transcript: str) -> CallSummary:
     return _summary(response)
 
 
-def _summary(response: Any) -> CallSummary:
+def _client(settings: Settings, http: httpx2.AsyncClient) -> genai.Client:
+    """Google's client, which asks over `http`."""
+    options = types.HttpOptions(
+        base_url=settings.gemini_url, timeout=int(settings.gemini_timeout * 1000), httpx_async_client=http
+    )
+    return genai.Client(api_key=settings.gemini_api_key, vertexai=False, http_options=options)
+
+
+def _summary(response: types.GenerateContentResponse) -> CallSummary:
     """The summary in a response. Raises as `ask_gemini` does."""
     feedback = response.prompt_feedback
     if feedback is not None and feedback.block_reason is not None:
@@ -113,8 +113,8 @@ def _refused(reason: str, message: str | None) -> perdure.NonRetriableError:
     )
 
 
-def _refusal(error: Any, model: str) -> Exception:
-    """What an answer with an error status means. `error` is the client's APIError."""
+def _refusal(error: errors.APIError, model: str) -> Exception:
+    """What an answer with an error status means."""
     said = f"HTTP {error.code}: {(error.message or error.status or 'no reason given').rstrip('.')}"
     if _is_about_the_key(error):
         return perdure.NonRetriableError(f"Gemini refused the API key ({said}). Correct GEMINI_API_KEY.")
@@ -131,7 +131,7 @@ def _refusal(error: Any, model: str) -> Exception:
     return GeminiError(f"Gemini has a problem of its own ({said}).")
 
 
-def _is_about_the_key(error: Any) -> bool:
+def _is_about_the_key(error: errors.APIError) -> bool:
     reasons = {detail.get("reason") for detail in _details(error.details)}
     return error.code in (401, 403) or "API_KEY_INVALID" in reasons
 
