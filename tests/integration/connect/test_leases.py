@@ -133,6 +133,29 @@ async def test_a_worker_that_dies_in_the_middle_loses_nothing(server: Server, na
     await other.close()
 
 
+async def test_a_worker_of_the_own_sdk_that_is_not_soon_back_loses_its_calls(
+    server: Server, name: str, send: Send
+) -> None:
+    own = {"capabilities": b'{"perdure":{"checkpoints":1}}'}
+    worker = await BareWorker.ready(server, app(name), **own)
+    send()
+    first = await worker.call()
+    worker.cut()
+    begun = now()
+    back = await BareWorker.ready(server, app(name), **own)
+    assert await back.extend(first), "it was back in time"
+    await back.quiet(Kind.GATEWAY_EXECUTOR_REQUEST, LEASE_S - 0.2)
+    assert await back.extend(first)
+    back.cut()
+    other = await BareWorker.ready(server, app(name), **own)
+    again = await other.call()
+    assert now() - begun < 2 * LEASE_S + GRACE_S, "it did not wait for the end of the lease"
+    assert again.run_id == first.run_id
+    await other.answer(again, "by another")
+    assert (await ended(server, first.run_id))["output"] == "by another"
+    await other.close()
+
+
 async def test_capacity_counts_leases_and_is_free_again_when_they_are_refused(
     server: Server, name: str, send: Send
 ) -> None:

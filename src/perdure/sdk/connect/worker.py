@@ -201,6 +201,7 @@ class Worker:
         self._open.add(connection)
         connection.send(Kind.WORKER_PAUSE if self._stopping.is_set() else Kind.WORKER_READY)
         self._replies.resend()
+        self._calls.extend(connection)
         if old is not None:
             self._spawn(self._retire(old))
 

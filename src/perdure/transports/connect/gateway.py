@@ -10,7 +10,8 @@ is given here ends exactly once. It ends when
 - the shard says, asked when the lease is to be extended, that the call is not wanted any more.
 
 A socket that is lost takes nothing with it: what its worker had acknowledged stays open until the lease runs out, as
-the worker works on and comes back. What it had not is taken to another worker at once.
+the worker works on and comes back. What it had not is taken to another worker at once. Workers on Perdure's own SDK are
+back within seconds, so of those that are not the calls are given up sooner.
 """
 
 from __future__ import annotations
@@ -86,6 +87,7 @@ class Gateway:
         self._ending: dict[str, list[Callable[[], None]]] = {}
         """Whom to tell when an answer is on disk, by the id of its request."""
         self._leases: Deadlines[Request] = Deadlines(settings.lease + settings.grace)
+        self._orphans: Deadlines[Request] = Deadlines(settings.comeback)
         self._unacknowledged: Deadlines[Request] = Deadlines(settings.acknowledge)
         self._timer: asyncio.TimerHandle | None = None
         self._watcher: Callable[[], None] = lambda: None
@@ -187,6 +189,9 @@ class Gateway:
             if not request.acknowledged:
                 request.passed.add(connection.id)
                 self._deliver(request)
+            elif connection.said.extensions != Extensions():
+                self._orphans.put(request.target.request_id, request, self._ms())
+        self._arm()
 
     def changed(self) -> None:
         """There may be more room than before."""
@@ -303,12 +308,14 @@ class Gateway:
         request.previous = request.lease
         request.lease = new_ulid(self._clock.now() + self.settings.lease, self._entropy(10))
         self._leases.put(request.target.request_id, request, self._ms())
+        self._orphans.drop(request.target.request_id)
         return request.lease
 
     def _end(self, request: Request, result: object) -> None:
         request_id = request.target.request_id
         del self.open[request_id]
         self._leases.drop(request_id)
+        self._orphans.drop(request_id)
         self._unacknowledged.drop(request_id)
         if request.connection is not None:
             request.connection.requests.discard(request)
@@ -321,7 +328,7 @@ class Gateway:
 
     def _arm(self) -> None:
         """Look again when the next lease or acknowledgement is due."""
-        times = [self._leases.next_time(), self._unacknowledged.next_time()]
+        times = [waiting.next_time() for waiting in (self._leases, self._orphans, self._unacknowledged)]
         due = min((time for time in times if time is not None), default=None)
         if due is None:
             return
@@ -337,12 +344,17 @@ class Gateway:
         for request in self._unacknowledged.take_due(now):
             self._pass_on(request)
         for request in self._leases.take_due(now):
-            text = (
-                f"The worker that had this call of {request.target.slug} has not been heard of for "
-                f"{(self.settings.lease + self.settings.grace) // 1000} s."
-            )
-            self.drop(request, CallFailure(STOPPED_RESPONDING, text))
+            self._give_up(request, self.settings.lease + self.settings.grace)
+        for request in self._orphans.take_due(now):
+            self._give_up(request, self.settings.comeback)
         self._arm()
+
+    def _give_up(self, request: Request, silent: int) -> None:
+        text = (
+            f"The worker that had this call of {request.target.slug} has not been heard of for "
+            f"{silent // 1000} s."
+        )
+        self.drop(request, CallFailure(STOPPED_RESPONDING, text))
 
     def _pass_on(self, request: Request) -> None:
         """A worker has not acknowledged a call: somebody else gets it."""

@@ -11,7 +11,8 @@ class GatewaySettings(msgspec.Struct, frozen=True):
     `hello`: a worker must introduce itself so soon. `heartbeat`: workers send one so often, and are dropped after
     `missed_heartbeats` of silence. `lease`: a call is given up when its worker has not extended its lease for so long,
     and `grace` more; workers extend every `extend`, those on Perdure's own SDK every `own_extend`, so that a
-    cancellation reaches them soon. `acknowledge`: a call that is not acknowledged so soon is taken to another worker.
+    cancellation reaches them soon; if their socket is lost they have `comeback` to be there again, or their calls go
+    to others. `acknowledge`: a call that is not acknowledged so soon is taken to another worker.
     `closing`: so long sockets stay open after workers were told that the gateway closes.
     """
 
@@ -22,6 +23,7 @@ class GatewaySettings(msgspec.Struct, frozen=True):
     grace: int = 5_000
     extend: int = 30_000
     own_extend: int = 2_000
+    comeback: int = 20_000
     acknowledge: int = 10_000
     closing: int = 2_000
     max_apps: int = 10
@@ -29,4 +31,7 @@ class GatewaySettings(msgspec.Struct, frozen=True):
     @classmethod
     def of_lease(cls, lease: int) -> GatewaySettings:
         """The settings for leases of another length: a call is not given up before it has been taken elsewhere."""
-        return cls(lease=lease, acknowledge=min(lease, cls().acknowledge))
+        usual = cls()
+        return cls(
+            lease=lease, comeback=min(lease, usual.comeback), acknowledge=min(lease, usual.acknowledge)
+        )

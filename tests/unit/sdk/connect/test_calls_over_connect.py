@@ -207,6 +207,9 @@ async def test_calls_outlive_a_lost_connection_and_are_answered_over_the_next(st
         line.socket.transport.abort()
         again = await gateway.line()
         assert (await again.reply()).request_id == "r2", "what was not confirmed is sent again"
+        assert (await again.lease("lease-2")).request_id == "r1", (
+            "the lease is taken to the new connection at once"
+        )
         goes_on.set()
         assert (await again.reply()).request_id == "r1"
         assert gateway.flushed == []
