@@ -44,7 +44,6 @@ def test_a_failing_sibling_in_a_group_is_caught_and_the_run_goes_on(app: App) ->
     assert run.log.steps().count("rescue") == 1
 
 
-@pytest.mark.apps("own", "own-connect")
 def test_lookback_takes_an_event_that_came_before_the_wait(app: App) -> None:
     sent = app.trigger("looking-back")
     app.saw(sent.key, "the slow step", lambda log: "slow" in log.steps())

@@ -173,6 +173,8 @@ def _lookback(text: str, event: str) -> int | None:
         back = parse_duration(text)
     except ValueError:
         raise OpError("Error", f'The lookback "{text}" of the wait for "{event}" is no duration.') from None
+    if back < 0:
+        raise OpError("Error", f'The lookback "{text}" of the wait for "{event}" is less than nothing.')
     return min(back, MAX_LOOKBACK_MS)
 
 

@@ -212,6 +212,11 @@ class Scenarios:
             found = step.wait_for_event("answer", answer, match="data.key", timeout=1)
             return None if found is None else found.data
 
+        def looking_back(event: dict[str, Any], step: perdure.SyncStep) -> Any:
+            self.step(step, "slow", partial(nap, 0.6, None))
+            found = step.wait_for_event("answer", answer, match="data.key", timeout=5, lookback="1m")
+            return None if found is None else found.data
+
         def slow_step(event: dict[str, Any], step: perdure.SyncStep) -> Any:
             self.step(step, "slow", partial(nap, float(event.get("seconds", 1)), None))
             self.step(step, "never", lambda: 1)
@@ -227,6 +232,7 @@ class Scenarios:
         self.define("sleep-until", sleep_until)
         self.define("wait", wait)
         self.define("wait-later", wait_later)
+        self.define("looking-back", looking_back)
         self.define("slow-step", slow_step)
         self.define("wait-for-signal", wait_for_signal)
         self.define("send-signal", send_signal)
