@@ -12,8 +12,9 @@ import sys
 import threading
 import time
 import weakref
-from types import FrameType
 from typing import Protocol
+
+from perdure.sdk.places import place
 
 log = logging.getLogger("perdure")
 
@@ -88,22 +89,10 @@ class LoopWatch:
             "waits for, or put it into a plain `def` and give that to step.run, which runs it in a thread.",
             slug,
             LIMIT_S,
-            _place(frame),
+            place(frame) or "somewhere in a library",
         )
 
 
-def _place(frame: FrameType) -> str:
-    """Where the author's code is: the innermost line that is none of a library's."""
-    outer: FrameType | None = frame
-    while outer is not None:
-        name = outer.f_code.co_filename
-        if "site-packages" not in name and f"{sys.prefix}/lib" not in name and not name.startswith(_STDLIB):
-            return f"{name}, line {outer.f_lineno}, in {outer.f_code.co_name}"
-        outer = outer.f_back
-    return f"{frame.f_code.co_filename}, line {frame.f_lineno}, in {frame.f_code.co_name}"
-
-
-_STDLIB = (asyncio.__file__.rpartition("/asyncio/")[0], "<frozen")
 _WATCHES: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopWatch] = weakref.WeakKeyDictionary()
 
 

@@ -45,6 +45,7 @@ from perdure.sdk.job import Job
 from perdure.sdk.key import Key
 from perdure.sdk.memo import read_memo, result
 from perdure.sdk.middleware import CallHooks
+from perdure.sdk.places import place
 from perdure.sdk.reply import Reply
 from perdure.sdk.saving import Checkpoints, Stale
 from perdure.sdk.step_ids import StepIds, warn_of_changes
@@ -74,6 +75,7 @@ class Step(msgspec.Struct, gc=False):
     input: bytes | None = None
     started_ns: int = 0
     verdict: asyncio.Future[None] | None = None
+    where: str = ""
 
 
 class Call:
@@ -156,6 +158,8 @@ class Call:
         if self.run_at_once(step):
             return
         key = step.key
+        if not self._new and len(self.job.steps) > len(self._visited):
+            step.where = place()  # in case that those are gone from the code
         self._new[key.hash] = step
         if key.hash == self.job.target:
             self._target = step
@@ -176,9 +180,7 @@ class Call:
         length = self.now_ns() - step.started_ns
         if error is None:
             try:
-                data = codec.encode(
-                    value, f'What the step "{step.key.step_id}" of {self.function.slug} returned'
-                )
+                data = codec.encode(value, self.what_returned(step))
             except UsageError as unusable:
                 error = unusable
         if error is not None:
@@ -195,6 +197,10 @@ class Call:
                 return data
         raise asyncio.CancelledError
 
+    def what_returned(self, step: Step) -> str:
+        """What a step's result is called in an error."""
+        return f'What the step "{step.key.step_id}" of {self.function.slug} returned'
+
     def run_at_once(self, step: Step) -> bool:
         """Whether a step can be run without waiting for a decision, since there is but one strand, which is here.
 
@@ -204,7 +210,7 @@ class Call:
             return False
         if step.key.hash == self.job.target:
             self._target = step
-        self._look_for_changes(step.key.step_id)
+        self._look_for_changes(step)
         self._running += 1
         step.started_ns = self.now_ns()
         return True
@@ -264,7 +270,7 @@ class Call:
 
     async def _body(self, start: Callable[[Call], Awaitable[Any]]) -> bytes:
         value = await start(self)
-        return codec.encode(value, f"What {self.function.slug} returned")
+        return codec.encode(value, f"What {self.function.slug} returned", self.function.handler)
 
     def spawn(self, work: Any) -> asyncio.Task[Any]:
         """Run something for a thread of the function, until the call is over."""
@@ -310,10 +316,12 @@ class Call:
             self.strands.ignore(self.strands.busy())
             self.strands_moved()
 
-    def _look_for_changes(self, step_id: str) -> None:
+    def _look_for_changes(self, step: Step) -> None:
         missed = len(self.job.steps) - len(self._visited)
         if missed > 0 and self.job.target is None:
-            warn_of_changes(self.function.slug, self.job.run_id, step_id, missed)
+            warn_of_changes(
+                self.function.slug, self.job.run_id, step.key.step_id, missed, step.where or place()
+            )
 
     def _may_run(self, step: Step) -> bool:
         """Whether a step that is the only one may be run in this call."""
@@ -332,7 +340,7 @@ class Call:
         """Every strand stands still."""
         new = list(self._new.values())
         if new:
-            self._look_for_changes(new[0].key.step_id)
+            self._look_for_changes(new[0])
         if self.job.target is not None:
             self._decide_targeted(new)
         elif len(new) == 1 and self._may_run(new[0]):
@@ -359,7 +367,7 @@ class Call:
             return
         target = self._target
         if target is None:
-            self._end(reply.of_lost_target(self.function.slug, self.job.target, [step.key for step in new]))
+            self._end(reply.of_lost_target(self.function.told, self.job.target, [step.key for step in new]))
         elif target.key.hash not in self._new:
             self._end(reply.of_dropped_target(target.key, target.opts, self.now_ns()))
         elif target.ask is not None:
@@ -400,7 +408,7 @@ class Call:
             if not self._running and self._target.key.hash not in self._new:
                 self._end(reply.of_dropped_target(self._target.key, self._target.opts, self.now_ns()))
         elif self.job.target is not None and error is None:
-            self._end(reply.of_lost_target(self.function.slug, self.job.target, []))
+            self._end(reply.of_lost_target(self.function.told, self.job.target, []))
         elif root.cancelled():
             self._end(reply.of_failure(RuntimeError("The function's task was cancelled from outside."), 0))
         elif error is not None:

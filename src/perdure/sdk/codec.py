@@ -17,6 +17,7 @@ import msgspec
 
 from perdure.protocol.payloads import without_lone_surrogates
 from perdure.sdk.errors import SerializationError
+from perdure.sdk.places import at, defined_at, place
 
 Decode = Callable[[bytes], Any]
 
@@ -24,14 +25,17 @@ _PLAIN = msgspec.json.Decoder()
 _UNTYPED = (Any, object, None, type(None), typing.NoReturn)
 
 
-def encode(value: object, what: str) -> bytes:
-    """A value as JSON. Raises SerializationError that names `what` and the part which is no JSON."""
+def encode(value: object, what: str, code: Callable[..., Any] | None = None) -> bytes:
+    """A value as JSON. Raises SerializationError that names `what`, where, and the part which is no JSON.
+
+    Where is the author's line that this is done for; or where `code`, whose result it is, is written.
+    """
     try:
         return _ENCODER.encode(value)
     except UnicodeEncodeError:
-        return _with_lone_surrogates(value, what)
+        return _with_lone_surrogates(value, what, code)
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
-        raise SerializationError(_complaint(value, what, error)) from None
+        raise SerializationError(_complaint(value, what, code, error)) from None
 
 
 def plain(raw: bytes) -> Any:
@@ -178,17 +182,17 @@ def _checked(decode: Decode, annotation: Any) -> Decode:
     return checked
 
 
-def _with_lone_surrogates(value: object, what: str) -> bytes:
+def _with_lone_surrogates(value: object, what: str, code: Callable[..., Any] | None) -> bytes:
     """Half a surrogate pair cannot be UTF-8, but can be JSON, as its escape."""
     import json
 
     try:
         return json.dumps(msgspec.to_builtins(value, enc_hook=_default, str_keys=True)).encode()
     except (TypeError, ValueError) as error:
-        raise SerializationError(_complaint(value, what, error)) from None
+        raise SerializationError(_complaint(value, what, code, error)) from None
 
 
-def _complaint(value: object, what: str, error: Exception) -> str:
+def _complaint(value: object, what: str, code: Callable[..., Any] | None, error: Exception) -> str:
     where, culprit = _culprit(value, "", 0)
     kind = type(culprit).__qualname__
     hint = {
@@ -197,8 +201,10 @@ def _complaint(value: object, what: str, error: Exception) -> str:
         "generator": "Make it a list.",
     }.get(kind, "Return a dict, a list, a dataclass or a pydantic model with what you need later.")
     reason = "" if isinstance(error, TypeError) else f" ({error})"
+    article = "an" if kind[:1].lower() in "aeiou" else "a"
+    line = at(place() if code is None else defined_at(code))
     return (
-        f"{what} is no JSON: {where or 'the value'} is a {kind}{reason}, and only JSON can be saved. {hint}"
+        f"{what} cannot be written as JSON{line}: {where or 'the value'} is {article} {kind}{reason}. {hint}"
     )
 
 

@@ -17,6 +17,7 @@ from perdure.sdk.events import Trigger
 from perdure.sdk.loggers import logger
 from perdure.sdk.middleware import Chain
 from perdure.sdk.options import Checkpoint
+from perdure.sdk.places import at, defined_at
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -63,6 +64,11 @@ class Function(Generic[In, Out]):
 
     def __call__(self, *args: Any) -> Any:
         return self.handler(*args)
+
+    @property
+    def told(self) -> str:
+        """What it is called in an error: its slug, and where it is written."""
+        return f"{self.slug}{at(defined_at(self.handler))}"
 
     def __repr__(self) -> str:
         return f"<perdure function {self.slug}>"

@@ -67,7 +67,7 @@ class HookedCall(Call):
         data = b"null"
         if error is None:
             try:
-                data = codec.encode(value, f'What the step "{step_id}" of {self.function.slug} returned')
+                data = codec.encode(value, self.what_returned(step))
                 value = msgspec.Raw(self.chain.outgoing(data, self._step(step_id)))
             except Exception as raised:
                 error = raised

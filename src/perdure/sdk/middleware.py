@@ -245,7 +245,7 @@ def _through(hooks: Sequence[Hook], raw: bytes, payload: Payload, method: str) -
             raise MiddlewareError(
                 f"{_name(one)}.{method} is async. Make it a plain `def`: it is not awaited."
             )
-        raw = codec.encode(value, f"What {_name(one)}.{method} returned for {payload}")
+        raw = codec.encode(value, f"What {_name(one)}.{method} returned for {payload}", transform)
     return raw
 
 

@@ -103,13 +103,13 @@ def asking_for_discovery(answer: Reply) -> Reply:
     return msgspec.structs.replace(answer, body=answer.body[:-1] + b"," + ops.DISCOVERY_REQUEST + b"]")
 
 
-def of_lost_target(slug: str, target: str | None, places: list[Key]) -> Reply:
+def of_lost_target(function: str, target: str | None, places: list[Key]) -> Reply:
     """The step that was asked for is none that the code comes to; `places` are those that it stands at."""
     found = ", ".join(sorted(key.step_id for key in places)) or "none"
     message = (
-        f"The server asks for a step of {slug} that its code does not come to any more (hash {target}). It was perhaps "
-        "renamed, moved behind another step, or depends on something that changes from call to call. Steps the code "
-        f"stands at: {found}. Bring the old id back, or cancel the run."
+        f"The server asks for a step of {function} that its code does not come to any more (hash {target}). It was "
+        "perhaps renamed, moved behind another step, or depends on something that changes from call to call. Steps the "
+        f"code stands at: {found}. Bring the old id back, or cancel the run."
     )
     body = {
         "name": "StepOrderError",

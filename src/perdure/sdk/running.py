@@ -20,6 +20,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+import msgspec
+
 from perdure.sdk import codec
 from perdure.sdk.call import Call, Step
 from perdure.sdk.errors import Suspended, UsageError
@@ -150,6 +152,8 @@ class Thread:
             value = code(*args, **kwargs)
             if inspect.isawaitable(value):
                 value = self.ask(settle(value))
+            # Here, where the author's line is to be seen; what is encoded once is only copied afterwards.
+            value = msgspec.Raw(codec.encode(value, self.call.what_returned(step)))
         except Exception as raised:
             error = raised
         finally:

@@ -313,7 +313,7 @@ async def test_mistakes_are_named() -> None:
     assert "IsAsync.transform_output is async" in await message_of(IsAsync())
     message = await message_of(Odd())
     assert "What Odd.transform_output returned" in message
-    assert "['lock'] is a object" in message
+    assert "['lock'] is an object" in message
     message = await message_of(Yields())
     assert "Yields.wrap_step gave <generator" in message
     assert "@contextlib.contextmanager" in message

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import logging
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -49,6 +50,7 @@ async def test_a_step_inside_of_a_step() -> None:
         assert 'The step "inner"' in message
         assert 'inside of the step "outer"' in message
         assert "one after the other" in message
+        assert re.search(r"test_teaching\.py:\d+, in (outer|<lambda>)\)", message)
 
 
 async def test_a_result_that_is_no_json_names_the_part() -> None:
@@ -59,6 +61,10 @@ async def test_a_result_that_is_no_json_names_the_part() -> None:
         return await step.run("load", lambda: {"rows": [1, {"lock": object()}]})
 
     @app.function("unit/go")
+    def odd_sync(step: perdure.SyncStep) -> Any:
+        return step.run("load", lambda: {"rows": [1, {"lock": object()}]})
+
+    @app.function("unit/go")
     async def forgot(step: perdure.Step) -> Any:
         return await step.run("load", lambda: {"rows": one})
 
@@ -67,10 +73,16 @@ async def test_a_result_that_is_no_json_names_the_part() -> None:
         return object()
 
     message = await refused(app, "odd")
-    assert 'What the step "load" of unit-odd returned is no JSON' in message
-    assert "['rows'][1]['lock'] is a object" in message
+    assert message.startswith('What the step "load" of unit-odd returned cannot be written as JSON (')
+    assert re.search(r"test_teaching\.py:\d+, in odd\)", message)
+    sync = await refused(app, "odd-sync")
+    assert re.search(r"test_teaching\.py:\d+, in odd_sync\)", sync)
+    assert "['rows'][1]['lock'] is an object" in message
     assert "Call it" in await refused(app, "forgot")
-    assert "What unit-returned returned is no JSON" in await refused(app, "returned")
+    text = await refused(app, "returned")
+    assert re.match(
+        r"What unit-returned returned cannot be written as JSON \([^ ]*test_teaching\.py:\d+\): ", text
+    )
 
 
 async def test_a_coroutine_in_place_of_a_function() -> None:
@@ -109,7 +121,10 @@ async def test_one_id_in_a_loop_is_numbered_with_a_warning(caplog: pytest.LogCap
     assert told.body[0]["id"] == h("again", 1)
     assert told.body[0]["userland"] == {"id": "again", "index": 1}
     await call(app, "loop-of-the-warning", None, {h("again"): {"data": 1}})
-    assert [record.message.count("used more than once") for record in caplog.records] == [1]
+    (record,) = caplog.records
+    assert "used more than once in unit-loop-of-the-warning (" in record.message
+    assert re.search(r"test_teaching\.py:\d+, in (loop|<listcomp>)\)", record.message)
+    assert 'such as f"again-{number}"' in record.message
 
 
 async def test_a_thread_that_the_author_started() -> None:
@@ -175,8 +190,7 @@ async def test_code_that_blocks_the_loop_is_named(caplog: pytest.LogCaptureFixtu
         await call(app, "blocking")
     (record,) = caplog.records
     assert "unit-blocking has blocked the event loop" in record.message
-    assert "test_teaching.py" in record.message
-    assert "in careless" in record.message
+    assert re.search(r"test_teaching\.py:\d+, in careless\. Nothing else", record.message)
 
 
 @pytest.mark.parametrize(
@@ -222,7 +236,8 @@ async def test_code_that_changed_under_a_run(caplog: pytest.LogCaptureFixture) -
     for _ in range(2):
         assert (await call(app, "changed", None, saved)).ops == [("StepRun", "new")]
     (record,) = caplog.records
-    assert 'came to the new step "new" without 1 of its saved step(s)' in record.message
+    text = r'came to the new step "new" \([^ ]*test_teaching\.py:\d+, in changed\) without 1 of its saved step\(s\)'
+    assert re.search(text, record.message)
     caplog.clear()
     assert (await call(app, "changed", None, {h("kept"): {"data": 1}}, run_id="01OTHER")).status == 206
     assert caplog.records == []
