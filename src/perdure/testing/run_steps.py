@@ -31,6 +31,7 @@ _KINDS = {
     "Gateway": "fetch",
     "AIGateway": "ai.infer",
 }
+_TRIED = frozenset(("run", "ai.wrap"))
 
 
 class RunError(NamedTuple):
@@ -100,8 +101,8 @@ class RunStep:
 
     @property
     def attempts(self) -> list[Attempt]:
-        """Its tries, the one under way included. A sleep or a wait has none."""
-        return [
+        """Its tries, the one under way included. A sleep, a wait, and a step that a rerun has copied have none."""
+        found = [
             Attempt(
                 one.number,
                 cast("StepStatus", one.status.lower()),
@@ -110,6 +111,10 @@ class RunStep:
             )
             for one in self._activity.attempts
         ]
+        if not found and self.kind in _TRIED and self.ended_at is not None and not self._activity.copied_from:
+            # The only try of a step that a running call has posted is not kept apart from the step.
+            return [Attempt(0, self.status, None, self.ended_at)]
+        return found
 
     @property
     def logs(self) -> list[LogLine]:

@@ -116,6 +116,7 @@ class TestWaits:
         assert run.status == "cancelled"
         again = await server.rerun(run, from_step="cool-off")
         assert again.step("charge").output == run.step("charge").output
+        assert (again.step("charge").attempts, len(run.step("charge").attempts)) == ([], 1), "it is copied"
         assert (await server.finish(again)).output.number == "r-1"
 
 
@@ -130,6 +131,7 @@ class TestLooking:
             ("tell", "run", "completed"),
         ]
         assert run.step("charge").output == {"number": "r-1", "total": "9.90"}
+        assert [len(step.attempts) for step in run.steps] == [1, 0, 1, 1], "a sleep is not tried"
         with pytest.raises(UnknownStep, match=r'has no step "chrage". Did you mean "charge"'):
             run.step("chrage")
         with pytest.raises(Failure, match=r"should have finished the steps"):
