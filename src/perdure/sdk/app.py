@@ -382,6 +382,8 @@ class App:
 
         Raises ConnectError if the server refuses the worker for a reason that does not go away by itself.
         """
+        if max_concurrency is not None and max_concurrency < 1:
+            raise UsageError(f"max_concurrency={max_concurrency}: give the calls at once, or None for no limit.")
         # By name: what serves an app knows the app, not the other way round.
         worker = importlib.import_module("perdure.sdk.connect.worker")
         options = worker.Options(
@@ -395,8 +397,15 @@ class App:
 
     def connect_sync(self, *others: App, **options: Unpack[ConnectOptions]) -> None:
         """The same from a script: runs an event loop until the worker is stopped. Takes the options of `connect`."""
-        with suppress(KeyboardInterrupt):
-            asyncio.run(self.connect(*others, **options))
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            with suppress(KeyboardInterrupt):
+                asyncio.run(self.connect(*others, **options))
+            return
+        raise UsageError(
+            "app.connect_sync blocks the event loop that is running here: write `await app.connect(...)`."
+        )
 
 
 def _flat(events: Sequence[object]) -> list[object]:

@@ -23,7 +23,6 @@ from perdure.protocol.connect.messages import (
 from perdure.protocol.connect.wire import WireError, decode, encode
 from perdure.sdk.app import App
 from perdure.sdk.connect.setbacks import Setback, refused_start, unreachable
-from perdure.sdk.errors import UsageError
 from perdure.sdk.exchange import LANGUAGE
 from perdure.sdk.introspection import CAPABILITIES
 
@@ -56,12 +55,13 @@ async def ask_for_gateway(app: App, exclude: Sequence[str]) -> StartResponse:
 
 
 def check_endpoint(endpoint: str) -> str:
-    """A gateway's address that can be dialled. Raises UsageError."""
+    """A gateway's address that can be dialled. Raises Setback."""
     parts = urlsplit(endpoint)
     if parts.scheme not in {"ws", "wss"} or not parts.hostname:
-        raise UsageError(
+        raise Setback(
             f"The gateway's address {endpoint!r} must be like ws://host:8289/v0/connect or wss://…; it is what the "
-            "server named, or what `gateway_url` made of it."
+            "server named, or what `gateway_url` made of it.",
+            final=True,
         )
     return endpoint
 

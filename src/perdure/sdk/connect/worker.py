@@ -45,6 +45,8 @@ log = logging.getLogger("perdure")
 
 FIRST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 10.0
+STABLE_S = 5.0
+"""A connection that ends sooner is no reason to hurry to the next one."""
 OWN_LEASE_S = 2.0
 """How often leases are extended with a gateway of Perdure's, which tells of cancelled runs in this way."""
 LOOK_S = 1.0
@@ -89,13 +91,12 @@ class Worker:
         for app in self._apps:
             if app.step_logs is not None:
                 app.step_logs.send = self._send_logs
-        keeper = self._spawn(self._keep_connected())
-        self._spawn(self._look_after())
+        work = [self._spawn(self._keep_connected()), self._spawn(self._look_after())]
         cancelled = False
         try:
             with stopping_on(self._options.shutdown_signals, self.stop):
                 try:
-                    await self._until_stopped(keeper)
+                    await self._until_stopped(work)
                 except asyncio.CancelledError:
                     cancelled = True
                 self._work = asyncio.current_task()
@@ -170,22 +171,26 @@ class Worker:
                 await asyncio.sleep(_jittered(pause))
                 pause = min(pause * 2, LONGEST_PAUSE_S)
                 continue
-            pause, failed_group = FIRST_PAUSE_S, ""
+            begun = self._loop.time()
             await connection.ending.wait()
             failed_group = connection.group if not connection.is_lost else ""
-            if connection.is_lost:
-                await asyncio.sleep(_jittered(FIRST_PAUSE_S))
+            if self._loop.time() - begun > STABLE_S:
+                pause = FIRST_PAUSE_S
+                if not connection.is_lost:
+                    continue
+            await asyncio.sleep(_jittered(pause))
+            pause = min(pause * 2, LONGEST_PAUSE_S)
 
     async def _connect(self, exclude: Sequence[str]) -> Connection:
         start = await ask_for_gateway(self._apps[0], exclude)
         options = self._options
         rewrite = options.gateway_url
         named = start.gateway_endpoint
-        endpoint = rewrite(named) if callable(rewrite) else rewrite or named
+        endpoint = check_endpoint(rewrite(named) if callable(rewrite) else rewrite or named)
         hello = introduction(
             self._apps, start, options.instance_id or socket.gethostname(), options.max_concurrency, self._started_ms
         )  # fmt: skip
-        connection = await open_connection(check_endpoint(endpoint), start, hello, self)
+        connection = await open_connection(endpoint, start, hello, self)
         self._adopt(connection)
         log.info(
             "Connected to the gateway %s: %s.",
@@ -231,11 +236,13 @@ class Worker:
 
     # The end.
 
-    async def _until_stopped(self, keeper: asyncio.Task[None]) -> None:
+    async def _until_stopped(self, work: list[asyncio.Task[None]]) -> None:
+        """Until a signal comes. Raises what has ended the work before."""
         stopping = self._spawn(self._wait_for_stop())
-        await asyncio.wait({keeper, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if keeper.done():
-            await keeper
+        await asyncio.wait({*work, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        for task in work:
+            if task.done():
+                await task
 
     async def _wait_for_stop(self) -> None:
         await self._stopping.wait()

@@ -13,6 +13,7 @@ from perdure.errors import ConfigError
 from perdure.protocol.connect.messages import GatewayExecutorRequestData, Kind, SystemError
 from perdure.protocol.connect.wire import encode
 from perdure.protocol.signing import hash_signing_key
+from perdure.sdk.connect import worker
 from tests.unit.sdk.connect.conftest import Start
 from tests.unit.sdk.connect.gateway import OWN, Gateway, make_app
 
@@ -209,7 +210,7 @@ async def test_the_gateways_address_can_be_rewritten(start: Start) -> None:
 
 async def test_an_address_that_cannot_be_one_is_refused(start: Start) -> None:
     async with Gateway() as gateway:
-        with pytest.raises(perdure.UsageError, match="ws://host"):
+        with pytest.raises(perdure.ConnectError, match="ws://host"):
             await start(make_app(gateway), gateway_url="http://somewhere")
 
 
@@ -286,3 +287,27 @@ async def test_frames_that_cannot_be_read_are_ignored(start: Start, caplog: pyte
         assert caplog.text.count("cannot be read") == 3
         assert "stranger" in caplog.text
         assert line.kinds.count(Kind.WORKER_REQUEST_ACK) == 1, "what is not ours is not confirmed"
+
+
+async def test_a_gateway_that_lets_nobody_stay_is_not_asked_in_a_hurry(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "LONGEST_PAUSE_S", 1.0)
+    async with Gateway() as gateway:
+        start(make_app(gateway))
+        for _ in range(4):
+            line = await gateway.line()
+            await line.send(Kind.GATEWAY_CLOSING)
+        begun = asyncio.get_running_loop().time()
+        await gateway.line()
+        assert asyncio.get_running_loop().time() - begun > 0.07, "the pause has grown"
+
+
+async def test_options_that_cannot_be_are_refused() -> None:
+    app = perdure.App("unit", url="http://server.invalid")
+    with pytest.raises(perdure.UsageError, match="max_concurrency=0"):
+        await app.connect(max_concurrency=0)
+    with pytest.raises(perdure.UsageError, match="drain_timeout"):
+        await app.connect(drain_timeout="soon")
+    with pytest.raises(perdure.UsageError, match="blocks the event loop"):
+        app.connect_sync()
