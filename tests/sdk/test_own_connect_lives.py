@@ -110,6 +110,31 @@ def test_a_cancelled_run_stops_the_step_that_runs(start_app: Starter, tmp_path: 
         server.stop()
 
 
+@pytest.mark.slow
+def test_all_runs_end_whoever_is_killed_meanwhile(start_app: Starter, tmp_path: Path) -> None:
+    port = free_port()
+    server = Server.start(tmp_path, *SHORT, port=port)
+    try:
+        workers = [start_app("own-connect", on=server) for _ in range(2)]
+        slug = workers[0].slug("four-steps")
+        until("the functions", lambda: slug in server.functions())
+        sent: list[str] = []
+        for number in range(120):
+            data = {"key": f"storm-{number}", "b": number % 3 * 0.1, "d": number % 5 * 0.1}
+            sent += server.send({"name": "own-connect/four-steps", "data": data})
+            if number in {30, 90}:
+                workers.pop(0).process.kill()
+                workers.append(start_app("own-connect", on=server))
+            if number == 60:
+                server.process.kill()
+                server.process = Server.start(tmp_path, *SHORT, port=port).process
+        for event_id in sent:
+            run = server.ended(server.run_of(event_id, slug)["run_id"], timeout=60)
+            assert (run["status"], run["output"]) == ("Completed", "four")
+    finally:
+        server.stop()
+
+
 SCRIPT = """
 import sys, perdure
 
