@@ -98,11 +98,13 @@ async def running(
     settings: Settings | None = None,
     clock: Clock | None = None,
     entropy: Entropy | None = None,
+    gathers: bool = False,
 ) -> AsyncIterator[RunningServer]:
     """Run all parts of a server but the HTTP listener. Leaving ends them and loses nothing.
 
     `database` is the file in the data folder. `carry` puts a transport in front of that for HTTP. `settings`
-    (default: the configuration's), `clock` and `entropy` (default: the system's) are the engine's.
+    (default: the configuration's), `clock` and `entropy` (default: the system's) are the engine's; `gathers` lets
+    its batches wait a moment for more (`shard.gathering`).
     """
     _make_folder(config.data_dir)
     path = config.data_dir / database
@@ -124,6 +126,7 @@ async def running(
         settings or config.engine_settings(),
         kind=config.kind,
         signing_key=signing_key,
+        gathers=gathers,
         workers=gateway,
     )
     try:

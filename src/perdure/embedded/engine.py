@@ -138,7 +138,7 @@ class Engine:
         settings = msgspec.structs.replace(self._config.engine_settings(), inline_state_bytes=sys.maxsize)
         try:
             async with running(
-                self._config, database=self.database.name, carry=self._carry, settings=settings
+                self._config, database=self.database.name, carry=self._carry, settings=settings, gathers=True
             ) as parts:
                 assert self._transport is not None
                 self._transport.attach(parts.server.shard)

@@ -81,6 +81,7 @@ class Shard:
         number: int = 0,
         kind: str = "dev",
         signing_key: str | None = None,
+        gathers: bool = False,
         workers: Workers | None = None,
     ) -> None:
         self.number = number
@@ -122,7 +123,7 @@ class Shard:
         self._outbox_faults: dict[int, int] = {}
         """Faults of commands that come back from the outbox as new ones, by receipt."""
         self._failures = 0
-        self._gathering = Gathering(asyncio.get_running_loop().time)
+        self._gathering = Gathering(asyncio.get_running_loop().time) if gathers else None
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -267,7 +268,7 @@ class Shard:
             if not (full and self._committing is not None):
                 more = self._decide_slice()
             if self._committing is None and not self._state.batch.empty():
-                if self._gathering.goes_on(came, self._batch_is_full()):
+                if self._gathering is not None and self._gathering.goes_on(came, self._batch_is_full()):
                     await asyncio.sleep(0)
                     continue
                 self._begin_commit()
