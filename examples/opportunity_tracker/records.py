@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from sqlalchemy import Select, and_, func, or_, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, joinedload
 
 from examples.opportunity_tracker.database import Database
@@ -35,13 +36,19 @@ class Records:
 
     def opportunity_named(self, name: str) -> int:
         """The id of the opportunity of that name, which is made if there is none."""
-        with self.database.writing() as session:
-            found = session.scalar(select(Opportunity).where(Opportunity.name == name))
-            if found is None:
-                found = Opportunity(name=name, created_at=self.now())
-                session.add(found)
-                session.flush()
-            return found.id
+        chosen = select(Opportunity.id).where(Opportunity.name == name)
+        try:
+            with self.database.writing() as session:
+                found = session.scalar(chosen)
+                if found is None:
+                    made = Opportunity(name=name, created_at=self.now())
+                    session.add(made)
+                    session.flush()
+                    found = made.id
+        except IntegrityError:
+            # Somebody else has made it meanwhile.
+            found = self._read(lambda session: session.scalars(chosen).one())
+        return found
 
     def add_call(self, opportunity_id: int, title: str, transcript: str) -> str | None:
         """Store a call as `pending`; its id. None if there is no such opportunity."""
