@@ -43,6 +43,7 @@ class LoopWatch:
         self._timer: asyncio.TimerHandle | None = None
         self._awake = threading.Event()
         self._warned = 0.0
+        self._stopped = False
         threading.Thread(target=self._watch, name="perdure-watch", daemon=True).start()
 
     def begin(self, call: Watched) -> None:
@@ -56,6 +57,11 @@ class LoopWatch:
         """A call has ended."""
         self._calls.discard(call)
 
+    def stop(self) -> None:
+        """Watch no longer."""
+        self._stopped = True
+        self._awake.set()
+
     def _tick(self) -> None:
         self._beat = time.monotonic()
         loop = self._loop()
@@ -66,7 +72,7 @@ class LoopWatch:
             self._awake.clear()
 
     def _watch(self) -> None:
-        while self._loop() is not None:
+        while self._loop() is not None and not self._stopped:
             if not self._awake.wait(timeout=5):
                 continue
             time.sleep(BEAT_S)
@@ -102,3 +108,10 @@ def watch_of(loop: asyncio.AbstractEventLoop) -> LoopWatch:
     if watch is None:
         watch = _WATCHES[loop] = LoopWatch(loop)
     return watch
+
+
+def stop_watching(loop: asyncio.AbstractEventLoop) -> None:
+    """End the watch of a loop, which otherwise ends some seconds after the loop: for whoever makes many."""
+    watch = _WATCHES.pop(loop, None)
+    if watch is not None:
+        watch.stop()

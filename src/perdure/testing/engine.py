@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import shutil
 import tempfile
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ from typing import Any
 from perdure.core.settings import Settings
 from perdure.reading.port import WholeRun
 from perdure.sdk.app import App
+from perdure.sdk.blocking import stop_watching
 from perdure.sdk.errors import UsageError
 from perdure.sdk.function import Function
 from perdure.sdk.middleware import Chain
@@ -153,9 +155,15 @@ class Engine:
             asyncio.run(self._throw_away())
         elif not loop.is_running():
             loop.run_until_complete(self.close())
+        else:
+            thread = threading.Thread(target=lambda: asyncio.run(self._throw_away()), name="perdure-test")
+            thread.start()
+            thread.join()
 
     async def _throw_away(self) -> None:
         self.started = False
+        if self._loop is not None:
+            stop_watching(self._loop)
         self.reads.close()
         if self._store is not None:
             await self._store.close()
