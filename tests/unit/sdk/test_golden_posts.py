@@ -84,7 +84,7 @@ async def test_posts_and_answer_are_those_of_the_official_sdk(call: dict[str, An
     app = make()
     posts: list[dict[str, Any]] = []
 
-    async def post(method: str, path: str, body: bytes = b"", *more: Any, **options: Any) -> Answer:
+    async def post(method: str, path: str, body: bytes = b"", headers: Any = None, tries: int = 1) -> Answer:
         posts.append({"path": path, "body": json.loads(body)})
         return Answer(200, {}, b"")
 
@@ -136,7 +136,7 @@ async def test_a_sync_goes_as_recorded(sdk: str) -> None:
     recorded, app = SYNCS[sdk], own(sdk)
     sent: list[tuple[str, str, dict[str, Any], dict[str, str]]] = []
 
-    async def call(method: str, path: str, body: bytes = b"", headers: Any = None, **options: Any) -> Answer:
+    async def call(method: str, path: str, body: bytes = b"", headers: Any = None, tries: int = 1) -> Answer:
         sent.append((method, path, json.loads(body), dict(headers or {})))
         register = recorded["register"]
         return Answer(register["status"], {}, json.dumps(register["answer"]).encode())
