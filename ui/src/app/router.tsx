@@ -9,6 +9,7 @@ import {
 } from "@tanstack/react-router";
 
 import { RunsPage } from "@/features/runs/runs-page";
+import { readMetricsSearch } from "@/features/metrics/search";
 import { readRunsSearch } from "@/features/runs/search";
 import { BASE } from "@/shared/api/client";
 import { Note, Skeleton, Trouble } from "@/shared/components/note";
@@ -82,9 +83,16 @@ const apps = createRoute({
   component: lazyRouteComponent(() => import("@/features/apps/apps-page"), "AppsPage"),
 });
 
+const metrics = createRoute({
+  getParentRoute: () => root,
+  path: "/metrics",
+  validateSearch: readMetricsSearch,
+  component: lazyRouteComponent(() => import("@/features/metrics/metrics-page"), "MetricsPage"),
+});
+
 export function makeRouter(queries: QueryClient) {
   return createRouter({
-    routeTree: root.addChildren([index, runs, run, functions, fn, events, event, apps]),
+    routeTree: root.addChildren([index, runs, run, functions, fn, events, event, apps, metrics]),
     context: { queries },
     basepath: BASE || "/",
     defaultPreload: "intent",

@@ -1,6 +1,6 @@
 import { useQuery } from "@tanstack/react-query";
 import { Link, Outlet } from "@tanstack/react-router";
-import { AppWindow, Clock, FunctionSquare, ListTree, Moon, Sun, SunMoon, Zap } from "lucide-react";
+import { AppWindow, ChartLine, Clock, FunctionSquare, ListTree, Moon, Sun, SunMoon, Zap } from "lucide-react";
 
 import { BASE } from "@/shared/api/client";
 import { useConnected, useLive } from "@/shared/api/live";
@@ -18,6 +18,7 @@ const PAGES = [
   { to: "/functions", label: "Functions", icon: FunctionSquare },
   { to: "/events", label: "Events", icon: Zap },
   { to: "/apps", label: "Apps", icon: AppWindow },
+  { to: "/metrics", label: "Metrics", icon: ChartLine },
 ] as const;
 
 const THEMES: Record<Theme, { next: Theme; icon: typeof Sun; label: string }> = {

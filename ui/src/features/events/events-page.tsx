@@ -1,9 +1,9 @@
 import { useInfiniteQuery } from "@tanstack/react-query";
 import { Link, useNavigate, useSearch } from "@tanstack/react-router";
-import { useMemo, useRef } from "react";
+import { useMemo } from "react";
 
 import type { EventShown } from "@/shared/api/client";
-import { useLive } from "@/shared/api/live";
+import { useRereading } from "@/shared/api/rereading";
 import { Button } from "@/shared/components/button";
 import { Ago } from "@/shared/components/clock";
 import { Note, Skeleton, Trouble } from "@/shared/components/note";
@@ -17,15 +17,11 @@ export function EventsPage() {
   const search = useSearch({ from: "/events" });
   const navigate = useNavigate({ from: "/events" });
   const query = useInfiniteQuery(eventsQuery(search));
-  const due = useRef<ReturnType<typeof setTimeout>>(undefined);
-  useLive((news) => {
-    const touched = news === "resync" || news.more || news.events.some((one) => search.internal || !one.internal);
-    if (!touched || due.current !== undefined) return;
-    due.current = setTimeout(() => {
-      due.current = undefined;
-      void query.refetch();
-    }, REREAD_MS);
-  });
+  useRereading(
+    () => void query.refetch(),
+    REREAD_MS,
+    (news) => news.more || news.events.some((one) => search.internal || !one.internal),
+  );
   const rows = useMemo(() => query.data?.pages.flatMap((page) => page.events) ?? [], [query.data]);
   const set = (next: typeof search): void => void navigate({ search: next, replace: true });
   return (

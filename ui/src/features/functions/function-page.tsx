@@ -1,13 +1,18 @@
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { Link, useParams } from "@tanstack/react-router";
 import { Pause, Play } from "lucide-react";
+import { useState } from "react";
 
 import { answered, client, type FunctionDetail } from "@/shared/api/client";
 import { functionQuery } from "@/shared/api/functions";
 import { useLive } from "@/shared/api/live";
+import { metricsQuery, type Period, REREAD_MS } from "@/shared/api/metrics";
+import { useRereading } from "@/shared/api/rereading";
 import { Button } from "@/shared/components/button";
 import { Json } from "@/shared/components/json";
+import { MetricsCharts, Totals } from "@/shared/components/metrics-charts";
 import { Skeleton, Trouble } from "@/shared/components/note";
+import { PeriodChoice } from "@/shared/components/period-choice";
 import { toast, toastError } from "@/shared/components/toasts";
 
 import { TriggerPill } from "./trigger-pill";
@@ -42,6 +47,7 @@ function Shown({ detail }: { detail: FunctionDetail }) {
         <PauseButton detail={detail} />
       </header>
       <div className="page-body function-body">
+        <Charts slug={head.id} />
         <dl className="facts">
           <dt>Id</dt>
           <dd>
@@ -94,5 +100,22 @@ function PauseButton({ detail }: { detail: FunctionDetail }) {
     <Button onClick={() => set("hold")}>
       <Pause /> Pause
     </Button>
+  );
+}
+
+function Charts({ slug }: { slug: string }) {
+  const [period, setPeriod] = useState<Period>("24h");
+  const search = { period, function: [slug] };
+  const query = useQuery(metricsQuery(search));
+  useRereading(() => void query.refetch(), REREAD_MS, (news) => news.more || news.runs.some((run) => run.function === slug));
+  if (!query.data) return <Skeleton lines={4} />;
+  return (
+    <>
+      <div className="row-between">
+        <Totals total={query.data.total} />
+        <PeriodChoice search={search} onChange={setPeriod} />
+      </div>
+      <MetricsCharts metrics={query.data} />
+    </>
   );
 }

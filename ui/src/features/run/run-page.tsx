@@ -1,8 +1,8 @@
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useNavigate, useParams, useSearch } from "@tanstack/react-router";
-import { useCallback, useMemo, useRef, useState } from "react";
+import { useCallback, useMemo, useState } from "react";
 
-import { useLive } from "@/shared/api/live";
+import { useRereading } from "@/shared/api/rereading";
 import { useNow } from "@/shared/components/clock";
 import { Skeleton, Trouble } from "@/shared/components/note";
 
@@ -13,15 +13,20 @@ import { rowsOf, spanOf } from "./rows";
 import { Waterfall } from "./waterfall";
 import "./run.css";
 
-const REREAD_MS = 150;
+const REREAD_MS = 250;
 
 export function RunPage() {
   const { runId } = useParams({ from: "/runs/$runId" });
   const { line } = useSearch({ from: "/runs/$runId" });
   const navigate = useNavigate({ from: "/runs/$runId" });
+  const queries = useQueryClient();
   const query = useQuery(runQuery(runId));
   const [open, setOpen] = useState<ReadonlySet<string>>(new Set());
-  useRereading(runId);
+  useRereading(
+    () => void queries.invalidateQueries({ queryKey: ["run", runId] }),
+    REREAD_MS,
+    (news) => news.more || news.changed.includes(runId),
+  );
   const detail = query.data;
   const now = useNow() + shiftOf(detail?.now, query.dataUpdatedAt);
   const rows = useMemo(() => (detail ? rowsOf(detail, open) : []), [detail, open]);
@@ -56,18 +61,4 @@ export function RunPage() {
 /** How far the server's clock was from this browser's when it answered, in ms: it may have travelled in time. */
 function shiftOf(serverNow: number | undefined, answeredAt: number): number {
   return serverNow === undefined ? 0 : serverNow - answeredAt;
-}
-
-/** Reads the run again when something happened to it, at most some times a second. */
-function useRereading(runId: string): void {
-  const queries = useQueryClient();
-  const due = useRef<ReturnType<typeof setTimeout>>(undefined);
-  useLive((news) => {
-    const touched = news === "resync" || news.more || news.changed.includes(runId);
-    if (!touched || due.current !== undefined) return;
-    due.current = setTimeout(() => {
-      due.current = undefined;
-      void queries.invalidateQueries({ queryKey: ["run", runId] });
-    }, REREAD_MS);
-  });
 }
