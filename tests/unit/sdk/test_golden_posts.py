@@ -126,7 +126,7 @@ def own(sdk: str) -> perdure.App:
     for name in ("zero", "undef"):
 
         @app.function(f"golden-{sdk}/{name}", id=name, checkpoint=None)
-        async def function(event: Data) -> None: ...
+        async def function(event: Data, step: perdure.Step) -> None: ...
 
     return app
 
