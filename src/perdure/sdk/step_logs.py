@@ -31,6 +31,8 @@ log = logging.getLogger("perdure")
 
 FLUSH_S = 0.2
 """For how long entries gather."""
+AGAIN_S = 1.0
+"""Pause after a request that has not reached the server."""
 MOST_WAITING = 10_000
 """Lines that wait to be sent; more are lost."""
 MAX_BODY = 1024 * 1024
@@ -119,11 +121,22 @@ class StepLogs:
         loop.call_later(FLUSH_S, self._begin, loop)
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._task = loop.create_task(self.flush())
+        self._task = loop.create_task(self._work(loop))
+
+    async def _work(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            await self.flush()
+        finally:
+            with self._lock:
+                self._armed = None
+                more = bool(self._lines or self._signs)
+                if more:
+                    self._armed = loop
+            if more:  # it came after the last look
+                self._wait(loop)
 
     async def flush(self) -> None:
-        """Send what waits. Never raises for reasons of the network."""
-        self._armed = None
+        """Send what waits, one request after the other. Never raises for reasons of the network."""
         if self._lost:
             log.warning("%d log lines of steps came too quickly to be sent to the server.", self._lost)
             self._lost = 0
@@ -135,6 +148,7 @@ class StepLogs:
                 answer = await self._api.call("POST", LOGS_PATH, body)
             except (OSError, TimeoutError, ValueError, asyncio.IncompleteReadError) as error:
                 log.debug("Log lines of steps could not be sent: %s", error)
+                await asyncio.sleep(AGAIN_S)
                 continue
             if answer.status == 200:
                 self._stop(read_taken(answer.body).cancelled)

@@ -131,7 +131,11 @@ class StepLogs:
             if is_ulid(run_id) and (run_id not in self._known or (run_id in alive and run_id not in statuses))
         ]
         if asked:
-            for run_id, found in (await self._server.reader.step_reports(asked)).items():
+            try:
+                reports = await self._server.reader.step_reports(asked)
+            except StoreUnavailable as error:
+                raise RequestError(503, f"Try again in a moment: {error}") from None
+            for run_id, found in reports.items():
                 statuses.setdefault(run_id, found.status)
                 if run_id not in self._known:
                     self._learn(run_id, found)

@@ -58,6 +58,19 @@ METADATA = {"target": {"run_id": GHOST, "step_id": "a", "step_index": 0, "step_a
 QUERY = {"query": "query($r: String!) { run(runID: $r) { id status trace { name childrenSpans { name } } } }",
          "variables": {"r": GHOST}, "operationName": None}  # fmt: skip
 SIGNAL = {"signal": "s", "data": {"a": 1}}
+STEP_LOGS = [
+    {
+        "run_id": GHOST,
+        "step": "s",
+        "step_id": "a",
+        "attempt": 0,
+        "ts": 1,
+        "level": "INFO",
+        "message": "m",
+        "fields": {},
+    },
+    {"run_id": GHOST, "step": "s", "step_id": "a", "attempt": 0, "ts": 1, "progress": 0.5, "message": "half"},
+]
 MANY = {"function_id": "nobody-f", "app_id": "nobody", "started_after": "2026-01-01T00:00:00Z", "name": "x",
         "started_before": "2026-01-01T01:00:00Z", "if": "event.data.a == 1", "dry_run": False}  # fmt: skip
 LIMITS = {name: FULL_CONFIG[name] for name in ("concurrency", "throttle", "timeouts", "priority")}
@@ -87,6 +100,8 @@ TARGETS: list[tuple[str, str, Any]] = [
     ("DELETE", "/v1/runs/{id}", None),
     ("GET", "/v1/runs/{id}/jobs", None),
     ("GET", "/v1/runs/{id}/history", None),
+    ("GET", "/v1/runs/{id}/logs", None),
+    ("POST", "/v1/step-logs", STEP_LOGS),
     ("POST", "/v1/runs/{id}/metadata", METADATA),
     ("POST", "/v0/gql", QUERY),
     ("POST", "/v1/signals", SIGNAL),

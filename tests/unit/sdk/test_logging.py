@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import perdure
+from perdure.sdk import step_logs
 from perdure.sdk.endpoint import Endpoint
 from perdure.sdk.exchange import Request
 from perdure.sdk.http import Answer
@@ -221,6 +222,61 @@ async def test_too_many_lines_are_lost_and_the_app_is_told(caplog: pytest.LogCap
     assert len(await sent.all()) == 10_000
     assert sent.requests == 10
     assert "5 log lines of steps came too quickly" in caplog.text
+
+
+async def test_a_server_that_hangs_gets_one_request_at_a_time_and_later_the_rest() -> None:
+    app = make_app()
+    sent = Sent(app)
+    answered = app.api.call
+    hung = asyncio.Event()
+    under_way = most = 0
+
+    async def hanging(*args: Any, **options: Any) -> Answer:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await hung.wait()
+        under_way -= 1
+        return await answered(*args, **options)
+
+    app.api.call = hanging  # type: ignore[method-assign]
+
+    @app.function("unit/go")
+    async def job(step: perdure.Step) -> None:
+        step.log.info("line")
+
+    for _ in range(4):
+        await told(app, "job")
+        await asyncio.sleep(0.25)
+    assert most == 1
+    hung.set()
+    for _ in range(100):
+        await asyncio.sleep(0.02)
+        if len(sent.entries) == 4:
+            break
+    assert len(sent.entries) == 4
+
+
+async def test_a_server_that_is_away_costs_some_lines_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step_logs, "AGAIN_S", 0.01)
+    app = make_app()
+    sent = Sent(app)
+    answered = app.api.call
+
+    async def away(*_: Any, **__: Any) -> Answer:
+        raise ConnectionRefusedError
+
+    app.api.call = away  # type: ignore[method-assign]
+
+    @app.function("unit/go")
+    async def job(step: perdure.Step) -> None:
+        step.log.info("line")
+
+    await told(app, "job")
+    assert await sent.all() == []
+    app.api.call = answered  # type: ignore[method-assign]
+    await told(app, "job")
+    assert len(await sent.all()) == 1
 
 
 async def test_odd_records_are_sent_as_well_as_can_be() -> None:
