@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import lru_cache
 
 from perdure.embedded.crossing import Crossing
 from perdure.errors import RequestError, ShardClosed
@@ -14,6 +15,9 @@ from perdure.shard.calls import read_queue_item_id
 from perdure.shard.commands import Checkpoint
 from perdure.shard.loop import Shard
 
+# The steps of a call come with the same id, one after the other.
+_item_of = lru_cache(maxsize=4096)(read_queue_item_id)
+
 
 class ShardCarrier:
     """A `sdk.checkpointing.Carrier` within the process.
@@ -22,85 +26,79 @@ class ShardCarrier:
     """
 
     def __init__(self, shard: Callable[[], Shard], to_shard: Crossing, to_app: Crossing) -> None:
-        self._shard = shard
+        self.shard = shard
         self._to_shard = to_shard
-        self._to_app = to_app
+        self.to_app = to_app
 
     async def carry(self, job: Job, steps: bytes) -> Receipt:
         """Have steps saved. Raises ConnectionError if the shard takes nothing now, or has ended."""
-        passage = _Passage(self, job, steps, asyncio.get_running_loop().create_future())
+        receipt: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
         try:
-            self._to_shard.put(_Passage.submit, passage)
+            self._to_shard.put(_Passage.submit, _Passage(self, job, steps, receipt))
         except RuntimeError:
             raise ConnectionError("the embedded engine has ended") from None
-        return await passage.receipt
-
-    def submit(self, passage: _Passage) -> None:
-        """On the shard's loop: give it the steps."""
-        job = passage.job
-        item = read_queue_item_id(job.qi_id or "")
-        if item is None or item[0] != job.run_id:
-            passage.give_back(STALE)
-            return
-        try:
-            ops = read_ops(passage.steps)
-            command = Checkpoint(run=job.run_id, n=item[1], generation=job.generation, ops=ops)
-            saved = self._shard().submit(command)
-        except OpsError as error:
-            passage.give_back(refused(error.message))
-        except ShardClosed as error:
-            passage.give_back(ConnectionError(str(error)))
-        else:
-            saved.add_done_callback(passage.saved)
-
-    def give_back(self, passage: _Passage) -> None:
-        """On the shard's loop: tell the call what came of it."""
-        try:
-            self._to_app.put(_Passage.arrive, passage)
-        except RuntimeError:
-            return  # the app's loop is closed, and nobody waits any more
+        return await receipt
 
 
 class _Passage:
-    """Steps of one call on their way."""
+    """Steps of one call on their way. `arrive` is called on the app's loop, all else on the shard's."""
 
-    __slots__ = ("_carrier", "fate", "job", "receipt", "steps")
+    __slots__ = ("_carrier", "_fate", "_job", "_receipt", "_steps")
 
     def __init__(
         self, carrier: ShardCarrier, job: Job, steps: bytes, receipt: asyncio.Future[Receipt]
     ) -> None:
         self._carrier = carrier
-        self.job = job
-        self.steps = steps
-        self.receipt = receipt
-        self.fate: Receipt | Exception = SAVED
+        self._job = job
+        self._steps = steps
+        self._receipt = receipt
+        self._fate: Receipt | Exception = SAVED
 
     def submit(self) -> None:
-        self._carrier.submit(self)
+        """Give the steps to the shard."""
+        job = self._job
+        item = _item_of(job.qi_id or "")
+        if item is None or item[0] != job.run_id:
+            self._give_back(STALE)
+            return
+        try:
+            ops = read_ops(self._steps)
+            command = Checkpoint(run=job.run_id, n=item[1], generation=job.generation, ops=ops)
+            saved = self._carrier.shard().submit(command)
+        except OpsError as error:
+            self._give_back(refused(error.message))
+        except ShardClosed as error:
+            self._give_back(ConnectionError(str(error)))
+        else:
+            saved.add_done_callback(self._saved)
 
-    def saved(self, outcome: asyncio.Future[object]) -> None:
+    def _saved(self, outcome: asyncio.Future[object]) -> None:
         """The shard has decided, and what it decided is on disk."""
         if outcome.cancelled():
-            self.give_back(ConnectionError("the embedded engine has ended"))
+            self._give_back(ConnectionError("the embedded engine has ended"))
             return
         error = outcome.exception()
         if error is None:
-            self.give_back(SAVED)
+            self._give_back(SAVED)
         elif isinstance(error, RequestError) and error.status == 409:
-            self.give_back(STALE)
+            self._give_back(STALE)
         elif isinstance(error, RequestError) and error.status != 503:
-            self.give_back(refused(error.message))
+            self._give_back(refused(error.message))
         else:
-            self.give_back(ConnectionError(str(error)))
+            self._give_back(ConnectionError(str(error)))
 
-    def give_back(self, fate: Receipt | Exception) -> None:
-        self.fate = fate
-        self._carrier.give_back(self)
+    def _give_back(self, fate: Receipt | Exception) -> None:
+        self._fate = fate
+        try:
+            self._carrier.to_app.put(_Passage.arrive, self)
+        except RuntimeError:
+            return  # the app's loop is closed, and nobody waits any more
 
     def arrive(self) -> None:
-        if self.receipt.done():
+        """Tell the call what came of it."""
+        if self._receipt.done():
             return
-        if isinstance(self.fate, Exception):
-            self.receipt.set_exception(self.fate)
+        if isinstance(self._fate, Exception):
+            self._receipt.set_exception(self._fate)
         else:
-            self.receipt.set_result(self.fate)
+            self._receipt.set_result(self._fate)
