@@ -70,6 +70,7 @@ RULED = {
 EXTRA = {
     "own-stream": Kind("own_fastapi.py", "/stream/api/inngest", checkpoints=True, streams=True),
     "own-flask": Kind("own_flask.py", "/api/inngest", checkpoints=True),
+    "own-plain": Kind("own_connect.py --plain", "/log", checkpoints=True, connects=True),
 }
 ALL = {**KINDS, **RULED, **EXTRA}
 
@@ -108,7 +109,8 @@ def command_of(program: str, port: int, server: str) -> list[str]:
         flags = ["--experimental-websocket"] if program.startswith("connect") else []
         start = [node, *flags, str(HERE / "js" / program)]
     else:
-        start = [sys.executable, str(HERE / "apps" / program)]
+        name, *flags = program.split()
+        start = [sys.executable, str(HERE / "apps" / name), *flags]
     return [*start, "--port", str(port), "--server", server]
 
 

@@ -10,7 +10,14 @@ from tests.sdk.driver import App
 from tests.sdk.test_sdk_checkpointing import posted, proxied
 
 pytestmark = pytest.mark.apps(
-    "own", "own-sync", "own-flask", "own-connect", "own-connect-sync", "own-embedded", "own-embedded-sync"
+    "own",
+    "own-sync",
+    "own-flask",
+    "own-connect",
+    "own-connect-sync",
+    "own-plain",
+    "own-embedded",
+    "own-embedded-sync",
 )
 
 __all__ = ["proxied"]

@@ -9,7 +9,7 @@ import pytest
 from tests.sdk.driver import App
 
 pytestmark = pytest.mark.apps(
-    "own", "own-sync", "own-connect", "own-connect-sync", "own-embedded", "own-embedded-sync"
+    "own", "own-sync", "own-connect", "own-connect-sync", "own-plain", "own-embedded", "own-embedded-sync"
 )
 
 

@@ -1,7 +1,8 @@
 """Apps on Perdure's own SDK that connect to the server, two over one connection.
 
 `own-connect` has async functions, `own-connect-sync` plain ones. `GET /log?key=` shows what happened; nothing is
-served to the server.
+served to the server. With `--plain` they are `own-plain` and `own-plain-sync`, and nothing is used that Perdure's
+gateway has beyond the protocol.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import uvicorn
 from call_log import CallLog
 
 import perdure
+from perdure.protocol.connect.messages import Extensions
+from perdure.sdk.connect import introducing
 from perdure.sdk.connect.calls import Calls, Taken
 from perdure.sdk.connect.carrying import ConnectCarrier
 from perdure.sdk.reply import Reply
@@ -61,12 +64,12 @@ def record_posts(posts: list[dict[str, Any]]) -> None:
     ConnectCarrier.carry = watched  # type: ignore[method-assign]
 
 
-def build(server: str) -> fastapi.FastAPI:
+def build(server: str, names: tuple[str, str]) -> fastapi.FastAPI:
     """The two apps over one log and one connection."""
     log, posts = CallLog(), list[dict[str, Any]]()
     record_calls(log)
     record_posts(posts)
-    first, second = perdure.App("own-connect", url=server), perdure.App("own-connect-sync", url=server)
+    first, second = (perdure.App(name, url=server) for name in names)
     own_async.Scenarios(first, log)
     own_sync.Scenarios(second, log)
 
@@ -94,6 +97,15 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--server", required=True)
+    parser.add_argument("--plain", action="store_true")
     options = parser.parse_args()
+    if options.plain:
+        introducing.EXTENSIONS = Extensions()
+    prefix = "own-plain" if options.plain else "own-connect"
     logging.getLogger("perdure").setLevel(logging.CRITICAL)
-    uvicorn.run(build(options.server), host="127.0.0.1", port=options.port, log_level="warning")
+    uvicorn.run(
+        build(options.server, (prefix, f"{prefix}-sync")),
+        host="127.0.0.1",
+        port=options.port,
+        log_level="warning",
+    )

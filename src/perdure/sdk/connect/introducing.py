@@ -33,7 +33,6 @@ FUNCTIONS_URL = "wss://connect"
 """Stands for the address of functions that have none, as in the official SDKs."""
 EXTENSIONS = Extensions(checkpoints=1, bundles=1, logs=1)
 """What this SDK adds to the protocol, with gateways that know it."""
-_CAPABILITIES = msgspec.json.encode({**CAPABILITIES, "connect": "v1", "perdure": EXTENSIONS})
 
 
 async def ask_for_gateway(app: App, exclude: Sequence[str]) -> StartResponse:
@@ -76,7 +75,7 @@ def introduction(
             connection_id=start.connection_id,
             instance_id=instance_id,
             auth_data=AuthData(start.session_token, start.sync_token),
-            capabilities=_CAPABILITIES,
+            capabilities=msgspec.json.encode({**CAPABILITIES, "connect": "v1", "perdure": EXTENSIONS}),
             apps=[_app(app) for app in apps],
             worker_manual_readiness_ack=True,
             system_attributes=SystemAttributes(os.cpu_count() or 0, _memory(), platform.system().lower()),
