@@ -5,6 +5,8 @@ SDKs that know nothing of it pass it over; an SDK that does uses nothing that a 
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 HEADER = "X-Perdure-Capabilities"
 """Words in this header, between commas."""
 
@@ -22,6 +24,7 @@ OFFERED = f"{CHECKPOINTS}, {LOGS}"
 """The header of this server."""
 
 
+@lru_cache(maxsize=64)
 def offers(header: str, capability: str) -> bool:
     """Whether a header names a capability."""
     return header == capability or capability in {word.strip() for word in header.split(",")}

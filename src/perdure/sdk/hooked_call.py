@@ -17,6 +17,8 @@ from perdure.sdk.saving import Checkpoints
 
 _EVENT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _TEXT = msgspec.json.Decoder(str)
+_SERVERS_OWN = frozenset(("Sleep", "Gateway", "AIGateway"))
+"""Steps whose results the server makes: no middleware has seen them on their way out."""
 
 
 class HookedCall(Call):
@@ -48,7 +50,7 @@ class HookedCall(Call):
         if ask.op == "InvokeFunction" and ask.opts is not None:
             ask = msgspec.structs.replace(ask, opts=self._invoke_opts(ask.opts))
         step, saved = super().begin_ask(ask, strand)
-        if saved is None or ask.op == "Sleep":
+        if saved is None or ask.op in _SERVERS_OWN:
             return step, saved
         if ask.op == "WaitForEvent":
             return step, event_in(self.chain, saved, self.info)

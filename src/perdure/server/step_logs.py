@@ -148,7 +148,8 @@ class StepLogs:
     def _take(self, entry: LogEntry) -> bool:
         """Whether the entry is kept."""
         known = self._known.get(entry.run_id)
-        if known is None:
+        place = (entry.run_id, entry.step)
+        if known is None or (len(self._dirty) >= KNOWN_REPORTS and place not in self._dirty):
             return False
         self._known.move_to_end(entry.run_id)
         report = known.reports.get(entry.step)
@@ -158,7 +159,7 @@ class StepLogs:
             report = known.reports[entry.step] = _Report(None, entry.step_id)
             known.bytes += REPORT_BYTES
             self._reports += 1
-        self._dirty[entry.run_id, entry.step] = report
+        self._dirty[place] = report
         at = self._time(entry.ts)
         if entry.attempt >= report.attempt and at >= report.at:
             if entry.attempt > report.attempt:

@@ -89,6 +89,7 @@ async def test_what_the_server_sends_besides_results() -> None:
         signal = await step.wait_for_signal("signal", "s", timeout="1h")
         called = await step.invoke("call", "other-fn", {"a": 1})
         await step.sleep("nap", "1s")
+        await step.ai.infer("ask", url="http://model.invalid", body={})
         assert event is not None
         assert signal is not None
         return [event.data, signal.data, called]
@@ -101,6 +102,8 @@ async def test_what_the_server_sends_besides_results() -> None:
     saved[h("call")] = {"data": {"m": "result"}}
     assert (await call(app, "waits", event, saved)).ops == [("Sleep", "nap")]
     saved[h("nap")] = None
+    assert (await call(app, "waits", event, saved)).ops == [("AIGateway", "ask")]
+    saved[h("ask")] = {"data": {"answer": "as the server got it"}}
     done = await call(app, "waits", event, saved)
     assert done.body == {"m": [{"come": 1}, 5, "result"]}
     timed_out = await call(app, "waits", event, {h("wait"): None, h("signal"): {"data": None}})
