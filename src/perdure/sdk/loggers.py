@@ -46,6 +46,35 @@ class FunctionLogger(logging.Logger):
         if self._target.isEnabledFor(record.levelno):
             self._target.handle(record)
 
+    # What is set on it is set on the logger behind it, as if it was that.
+
+    def setLevel(self, level: int | str) -> None:
+        """Set the level of the logger of this name."""
+        self._target.setLevel(level)
+
+    def getEffectiveLevel(self) -> int:
+        """The level of the logger of this name, or of one above it."""
+        return self._target.getEffectiveLevel()
+
+    def addHandler(self, hdlr: logging.Handler) -> None:
+        """Add a handler to the logger of this name."""
+        self._target.addHandler(hdlr)
+
+    def removeHandler(self, hdlr: logging.Handler) -> None:
+        """Remove a handler from it."""
+        self._target.removeHandler(hdlr)
+
+    def addFilter(self, filter: Any) -> None:
+        """Add a filter to it."""
+        self._target.addFilter(filter)
+
+    def removeFilter(self, filter: Any) -> None:
+        """Remove a filter from it."""
+        self._target.removeFilter(filter)
+
+    def __reduce__(self) -> tuple[Callable[[str], logging.Logger], tuple[str]]:
+        return logger, (self.name,)
+
 
 def logger(name: str | None = None) -> logging.Logger:
     """A logger for functions and for what they call: as `logging.getLogger`, but silent while saved steps are

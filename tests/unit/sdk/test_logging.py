@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import logging
+import pickle
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -189,6 +190,27 @@ async def test_outside_of_functions_it_is_an_ordinary_logger(console: io.StringI
     assert not log.isEnabledFor(logging.DEBUG)
     logging.getLogger(NAME).info("with an extra of that name", extra={"run_id": "mine"})
     assert console.getvalue().splitlines()[-1] == "mine|||0|with an extra of that name"
+
+
+def test_what_is_set_on_it_is_set_on_the_logger_of_its_name() -> None:
+    log, target = perdure.logger("tests.set"), logging.getLogger("tests.set")
+    handler, seen = logging.Handler(), []
+    handler.emit = seen.append  # type: ignore[method-assign]
+    log.setLevel("DEBUG")
+    log.addHandler(handler)
+    try:
+        assert (target.level, target.handlers, log.getEffectiveLevel()) == (10, [handler], 10)
+        log.debug("one")
+        target.debug("two")
+        log.addFilter(holds_back := lambda _: False)
+        log.debug("three")
+        log.removeFilter(holds_back)
+        assert [record.msg for record in seen] == ["one", "two"]
+        assert pickle.loads(pickle.dumps(log)).name == "tests.set"
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(logging.NOTSET)
+    assert target.handlers == []
 
 
 async def test_lines_go_together_and_never_in_the_way_of_a_step() -> None:
