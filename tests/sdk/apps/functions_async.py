@@ -220,6 +220,13 @@ class Scenarios:
             await self.step(ctx, "slow", lambda: asyncio.sleep(float(given(ctx).get("seconds", 1))))
             await self.step(ctx, "never", lambda: 1)
 
+        async def slow_retried(ctx: inngest.Context) -> Any:
+            first = await self.step(ctx, "kept", lambda: "kept")
+            seconds = float(given(ctx)["seconds"]) if ctx.attempt == 0 else 0.0
+            await self.step(ctx, "slow", lambda: asyncio.sleep(seconds))
+            return first
+
+        self.define("slow-retried", slow_retried, retries=2)
         self.define("sleep", sleep)
         self.define("sleep-until", sleep_until)
         self.define("wait", wait)

@@ -152,6 +152,11 @@ const waiting = ({ define, app }) => {
       await step(ctx, "slow", () => nap((ctx.event.data.seconds ?? 1) * 1000));
       await step(ctx, "never", () => 1);
     }),
+    define("slow-retried", { retries: 2 }, async (ctx) => {
+      const first = await step(ctx, "kept", () => "kept");
+      await step(ctx, "slow", () => nap(ctx.attempt === 0 ? ctx.event.data.seconds * 1000 : 0));
+      return first;
+    }),
     define("signal", {}, async (ctx) =>
       ctx.step.waitForSignal("signal", {
         signal: ctx.event.data.signal, timeout: `${ctx.event.data.timeout ?? 20}s`, onConflict: ctx.event.data.conflict ?? "fail",
