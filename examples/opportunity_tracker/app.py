@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import fastapi
@@ -39,7 +39,7 @@ def create_app(settings: Settings | None = None) -> fastapi.FastAPI:
     tracker = Tracker(settings or read_settings())
 
     @contextlib.asynccontextmanager
-    async def lifespan(_: fastapi.FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: fastapi.FastAPI) -> AsyncGenerator[None]:
         sending = asyncio.create_task(tracker.sender.keep_sending())
         yield
         sending.cancel()

@@ -6,7 +6,7 @@ So transactions that write begin with the lock, and wait for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,13 +39,13 @@ class Database:
             Table.metadata.create_all(connection)
 
     @contextmanager
-    def reading(self) -> Iterator[Session]:
+    def reading(self) -> Generator[Session]:
         """A session that only reads. What it gave can be used after its end."""
         with Session(self._engine, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
-    def writing(self) -> Iterator[Session]:
+    def writing(self) -> Generator[Session]:
         """A session in one transaction, which is committed at the end, or undone by an exception."""
         with Session(self._writer, expire_on_commit=False) as session, session.begin():
             yield session

@@ -142,7 +142,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), type("DemoHandler", (Handler,), {"model": DemoModel()}))
         self.port: int = self.server_address[1]
 
-    def handle_error(self, *_: object) -> None:
+    def handle_error(self, request: Any, client_address: Any) -> None:
         """Nothing: a caller that does not wait for a slow answer is no error."""
 
 

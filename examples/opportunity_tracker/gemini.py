@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import datetime
 import re
-from typing import Any
 
 import httpx2
 import pydantic
@@ -34,6 +33,23 @@ INSTRUCTION = (
 PASSING = frozenset((408, 429, 500, 502, 503, 504))
 STOPPED = frozenset(("STOP", "FINISH_REASON_UNSPECIFIED"))
 CUT_OFF = "MAX_TOKENS"
+
+
+class _Detail(pydantic.BaseModel):
+    """One of an error's details: a google.rpc.ErrorInfo has a reason, a RetryInfo a delay such as `17s`."""
+
+    reason: str = ""
+    retry_delay: str = pydantic.Field("", alias="retryDelay")
+
+
+class _Error(pydantic.BaseModel):
+    details: list[_Detail] = []
+
+
+class _Answer(pydantic.BaseModel):
+    """An error as Google's APIs answer it."""
+
+    error: _Error = _Error()
 
 
 class GeminiError(Exception):
@@ -126,27 +142,26 @@ def _refusal(error: errors.APIError, model: str) -> Exception:
         return perdure.NonRetriableError(f"Gemini did not accept the request ({said}).")
     if error.code == 429:
         text = f"Too many requests to Gemini ({said})."
-        wait = _retry_delay(error.details)
+        wait = _retry_delay(error)
         return GeminiError(text) if wait is None else perdure.RetryAfterError(text, wait)
     return GeminiError(f"Gemini has a problem of its own ({said}).")
 
 
 def _is_about_the_key(error: errors.APIError) -> bool:
-    reasons = {detail.get("reason") for detail in _details(error.details)}
-    return error.code in (401, 403) or "API_KEY_INVALID" in reasons
+    return error.code in (401, 403) or any(one.reason == "API_KEY_INVALID" for one in _details(error))
 
 
-def _details(answer: Any) -> list[dict[str, Any]]:
-    """The `details` of an answer with an error, as Google's APIs give them (google.rpc.Status)."""
-    error = answer.get("error") if isinstance(answer, dict) else None
-    details = error.get("details") if isinstance(error, dict) else None
-    return [detail for detail in details if isinstance(detail, dict)] if isinstance(details, list) else []
+def _details(error: errors.APIError) -> list[_Detail]:
+    """What the answer tells beside its message; nothing if it is in no form of Google's."""
+    try:
+        return _Answer.model_validate(getattr(error, "details", None)).error.details
+    except pydantic.ValidationError:
+        return []
 
 
-def _retry_delay(answer: Any) -> datetime.timedelta | None:
-    """How long to wait, if the answer says so (google.rpc.RetryInfo, such as `"retryDelay": "17s"`)."""
-    for detail in _details(answer):
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)s", str(detail.get("retryDelay", "")))
-        if found:
+def _retry_delay(error: errors.APIError) -> datetime.timedelta | None:
+    """How long to wait, if the answer says so."""
+    for detail in _details(error):
+        if found := re.fullmatch(r"(\d+(?:\.\d+)?)s", detail.retry_delay):
             return datetime.timedelta(seconds=float(found[1]))
     return None

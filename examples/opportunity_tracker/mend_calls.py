@@ -32,6 +32,34 @@ class ServerError(Exception):
     """The server could not say which runs there are. The text says why."""
 
 
+class Failure(pydantic.BaseModel):
+    """What a run gives that has failed."""
+
+    message: str = "the server gives no reason"
+
+
+class Run(pydantic.BaseModel):
+    """A run as the server shows it."""
+
+    run_id: str
+    status: str
+    output: object = None
+
+    def summary(self) -> CallSummary | None:
+        """What the job found, if it has ended well."""
+        try:
+            return CallSummary.model_validate(self.output) if self.status == "Completed" else None
+        except pydantic.ValidationError:
+            return None
+
+    def reason(self) -> str:
+        """Why it has failed."""
+        try:
+            return Failure.model_validate(self.output).message
+        except pydantic.ValidationError:
+            return Failure().message
+
+
 @dataclass(frozen=True)
 class Finding:
     """What was found out about a call, and what was done (or would be, in a dry run)."""
@@ -64,21 +92,18 @@ class Mender:
 
     async def _mend(self, call: Call) -> Finding:
         runs = await self._runs(call)
-        live = [run for run in runs if run["status"] not in ENDED]
-        if live:
-            return self._finding(
-                call, f"run {live[0]['run_id']} is {live[0]['status'].lower()}", "left alone"
-            )
+        if live := [run for run in runs if run.status not in ENDED]:
+            return self._finding(call, f"run {live[0].run_id} is {live[0].status.lower()}", "left alone")
         if not runs:
             return await self._redrive(call)
         run = runs[0]
-        found = f"run {run['run_id']} has ended as {run['status'].lower()}"
-        if run["status"] == "Completed" and (summary := _summary(run)) is not None:
+        found = f"run {run.run_id} has ended as {run.status.lower()}"
+        if (summary := run.summary()) is not None:
             if not self._dry:
                 self._records.save_results(call.id, call.tries, summary, self._tracker.settings.gemini_model)
                 self._records.update_history(call.id)
             return self._finding(call, found, "saved its result: completed")
-        return self._fail(call, found, f"Its run was {run['status'].lower()}: {_reason(run)}")
+        return self._fail(call, found, f"Its run was {run.status.lower()}: {run.reason()}")
 
     async def _redrive(self, call: Call) -> Finding:
         sent = call.sent_at is not None
@@ -104,15 +129,15 @@ class Mender:
     def _finding(self, call: Call, found: str, action: str) -> Finding:
         return Finding(call.id, call.status, found, f"(dry run) {action}" if self._dry else action)
 
-    async def _runs(self, call: Call) -> list[dict[str, Any]]:
+    async def _runs(self, call: Call) -> list[Run]:
         """The runs of a call's try, newest first: by its event, else by the run that its first step wrote down."""
-        runs: list[dict[str, Any]] = []
+        shown: list[object] = []
         if call.event_id is not None:
-            runs = await self._get(f"/v1/events/{call.event_id}/runs") or []
-        if not runs and call.run_id is not None:
-            run = await self._get(f"/v1/runs/{call.run_id}")
-            runs = [run] if run else []
-        return sorted(runs, key=lambda run: run["run_id"], reverse=True)
+            shown = await self._get(f"/v1/events/{call.event_id}/runs") or []
+        if not shown and call.run_id is not None:
+            shown = [one] if (one := await self._get(f"/v1/runs/{call.run_id}")) else []
+        runs = [Run.model_validate(one) for one in shown]
+        return sorted(runs, key=lambda run: run.run_id, reverse=True)
 
     async def _get(self, path: str) -> Any:
         """The `data` of an answer of the server; None if there is no such thing. Raises ServerError."""
@@ -130,19 +155,6 @@ class Mender:
                 f"The server answered {path} with HTTP {answer.status_code}: {answer.text[:200]}"
             )
         return answer.json()["data"]
-
-
-def _summary(run: dict[str, Any]) -> CallSummary | None:
-    try:
-        return CallSummary.model_validate(run.get("output"))
-    except pydantic.ValidationError:
-        return None
-
-
-def _reason(run: dict[str, Any]) -> str:
-    output = run.get("output")
-    message = output.get("message") if isinstance(output, dict) else None
-    return str(message or "the server gives no reason")
 
 
 async def mend(older_than: float, mark: bool, dry: bool) -> list[Finding]:

@@ -207,7 +207,7 @@ def _write_history(opportunity: Opportunity, calls: Sequence[Call]) -> None:
     opportunity.pain_points = _distinct(text for one in summaries for text in one.pain_points)
     opportunity.objections = _distinct(text for one in summaries for text in one.objections)
     # Those of older calls are done, or were agreed on again.
-    opportunity.next_steps = next((one.next_steps for one in summaries if one.next_steps), [])
+    opportunity.next_steps = next((one.next_steps for one in summaries if one.next_steps), list[str]())
 
 
 def _distinct(texts: Iterable[str]) -> list[str]:

@@ -17,7 +17,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import httpx2
@@ -136,7 +136,7 @@ def create_host(app: str = DEFAULT_APP) -> Starlette:
     state: dict[str, Host] = {}
 
     @contextlib.asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+    async def lifespan(_: Starlette) -> AsyncGenerator[None]:
         with tempfile.TemporaryDirectory() as folder:
             state["host"] = Host(app, Path(folder))
             yield

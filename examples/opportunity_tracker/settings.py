@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 DEFAULT_DATABASE = "sqlite:///.perdure/example/tracker.db"
 DEFAULT_MODEL = "gemini-3.8-flash"
@@ -63,7 +63,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     demo = model == "demo"
     return Settings(
         database_url=given.get("DATABASE_URL") or DEFAULT_DATABASE,
-        model=cast("Literal['gemini', 'demo']", model),
+        model="demo" if demo else "gemini",
         # The demo model asks for no key, and the client for one.
         gemini_api_key="demo" if demo else (given.get("GEMINI_API_KEY", "").strip() or None),
         gemini_model="demo-model" if demo else (given.get("GEMINI_MODEL") or DEFAULT_MODEL),
