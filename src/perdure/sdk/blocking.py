@@ -44,6 +44,8 @@ class LoopWatch:
         self._awake = threading.Event()
         self._warned = 0.0
         self._stopped = False
+        self.blocked = ""
+        """What has blocked the loop lately: a function, and its line."""
         threading.Thread(target=self._watch, name="perdure-watch", daemon=True).start()
 
     def begin(self, call: Watched) -> None:
@@ -90,12 +92,14 @@ class LoopWatch:
         slug = next((call.slug for call in list(self._calls) if call.owns(task)), None)
         if slug is None:
             return
+        where = place(frame) or "somewhere in a library"
+        self.blocked = f"{slug}, {where}"
         log.warning(
             "%s has blocked the event loop for more than %.1f s: %s. Nothing else can go on meanwhile. Await what it "
             "waits for, or put it into a plain `def` and give that to step.run, which runs it in a thread.",
             slug,
             LIMIT_S,
-            place(frame) or "somewhere in a library",
+            where,
         )
 
 

@@ -39,12 +39,12 @@ from perdure.stores.sqlite.store import SqliteStore
 from perdure.testing.api import EngineApi
 from perdure.testing.calls import Calls
 from perdure.testing.clock import Chance, VirtualClock
-from perdure.testing.failures import Failure, NotSettled, UnknownStep
+from perdure.testing.failures import Failure, UnknownStep
 from perdure.testing.logs import KeptLogs
 from perdure.testing.mocks import Mocks
 from perdure.testing.reads import Reads
 from perdure.testing.registering import foreign_registration, registration
-from perdure.testing.standstill import standing
+from perdure.testing.standstill import blocked, circle, stands_still
 
 LONGEST_CHAIN = 100
 """Runs that are started by each other's events in one moment; more is taken for a circle."""
@@ -77,6 +77,7 @@ class Engine:
         self._arriving: deque[Command] = deque()
         self._undo: list[Callable[[], None]] = []
         self._foreign: set[str] = set()
+        self._registered: dict[App, int] = {}
         self._folder: Path | None = None
         self._wholes: dict[str, WholeRun] = {}
         self._wholes_at = -1
@@ -113,6 +114,7 @@ class Engine:
                     "This test server was started on another event loop. Use a fixture of the same scope as the loop, "
                     "or SyncServer, which has a loop of its own."
                 )
+            await self._register()
             return
         self._loop, self.started = loop, True
         self._folder = Path(tempfile.mkdtemp(prefix="perdure-test-"))
@@ -122,14 +124,20 @@ class Engine:
         self.calls.inside.attach(self.shard)
         await self.shard.start()
         self.reads = Reads(path, self.shard.number)
-        for app in self.apps:
-            self.calls.inside.serve(app)
-            await self.ask(RegisterApp(registration=registration(app, schedules=self._schedules)))
+        await self._register()
         foreign, self._foreign = self._foreign, set()
         for slug in foreign:
             self.serve_foreign(slug)
         for _ in range(len(self._arriving)):
             self._arrive()
+
+    async def _register(self) -> None:
+        """Take in functions that are new: a test may declare some after the start."""
+        for app in self.apps:
+            if self._registered.get(app) != len(app.functions):
+                self._registered[app] = len(app.functions)
+                self.calls.inside.serve(app)
+                await self.ask(RegisterApp(registration=registration(app, schedules=self._schedules)))
 
     async def close(self) -> None:
         """End everything and throw the data away."""
@@ -199,7 +207,7 @@ class Engine:
         length = self._chains.get(cause, 0) + 1
         self._chains.update(dict.fromkeys(events, length))
         if length == LONGEST_CHAIN:
-            self.troubles.append(self._circle(slug))
+            self.troubles.append(circle(slug, self.calls.this_moment))
 
     async def ask(self, command: Command) -> object:
         """Have a command decided, and wait for its answer."""
@@ -269,14 +277,17 @@ class Engine:
             if self.shard.ended.done():
                 raise Failure(f"The engine has ended: {self.shard.ended.exception() or 'it was stopped'}")
             if self.calls.this_moment.total() > MOST_CALLS:
-                raise self._circle(self.calls.this_moment.most_common(1)[0][0])
+                raise circle(self.calls.this_moment.most_common(1)[0][0], self.calls.this_moment)
             now = self.shard.counts.commits + self.calls.this_moment.total()
             if now != progress:
                 progress, idle_turns, since = now, 0, time.monotonic()
             idle_turns += 1
             if idle_turns > SPIN and time.monotonic() - since > self.patience:
-                raise self._stands_still()
+                raise stands_still(self.calls.under_way, self.patience)
+            before = time.monotonic()
             await asyncio.sleep(0 if idle_turns < SPIN else PAUSE_S)
+            if time.monotonic() - before > self.patience:
+                raise blocked(time.monotonic() - before)
 
     async def next_due(self) -> int | None:
         """When (ms) something happens next; None if nothing does."""
@@ -299,23 +310,6 @@ class Engine:
         while (due := await self.next_due()) is not None and due <= until:
             await self.move_to(due)
         await self.move_to(until)
-
-    # What went wrong
-
-    def _circle(self, slug: str) -> NotSettled:
-        others = ", ".join(f"{name} {count} times" for name, count in self.calls.this_moment.most_common(3))
-        return NotSettled(
-            f"{slug} runs in circles without any time passing (calls so far: {others}). Does it send an event that "
-            "starts it again, directly or by way of another function?"
-        )
-
-    def _stands_still(self) -> NotSettled:
-        doing = standing(self.calls.under_way)
-        return NotSettled(
-            f"Nothing has happened for {self.patience:g} seconds of real time, and this still runs: {doing}. Virtual "
-            "time cannot bring it to an end: it waits for a real timer, a network or a lock. Let a stand-in do its "
-            "work (mock_step), use step.sleep in place of asyncio.sleep, or raise `patience` if it is only slow."
-        )
 
 
 _IN_USE: set[App] = set()

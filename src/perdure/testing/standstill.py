@@ -1,4 +1,4 @@
-"""Where code stands that does not go on: in which line of the author's, of tasks and of threads."""
+"""What a test is told of code that comes to no end: in which line of the author's its tasks and threads stand."""
 
 from __future__ import annotations
 
@@ -11,19 +11,44 @@ from types import FrameType
 from typing import Any
 
 import perdure
+from perdure.sdk.blocking import watch_of
+from perdure.sdk.places import place
+from perdure.testing.failures import NotSettled
 
 _OWN = str(Path(perdure.__file__).parent)
-_STDLIB = str(Path(asyncio.__file__).parent.parent)
 _THREADS = ("perdure-step", "perdure-function")
+_SHOWN = 5
 
 
-def standing(under_way: Counter[str]) -> str:
-    """The functions under way, and the lines at which their code waits."""
+def circle(slug: str, calls: Counter[str]) -> NotSettled:
+    """A function starts itself again and again; `calls` are those of this moment."""
+    counts = ", ".join(f"{name} {count} times" for name, count in calls.most_common(3))
+    return NotSettled(
+        f"{slug} runs in circles without any time passing (calls so far: {counts}). Does it send an event that starts "
+        "it again, directly or by way of another function?"
+    )
+
+
+def blocked(seconds: float) -> NotSettled:
+    """The event loop has stood still for that long."""
+    where = watch_of(asyncio.get_running_loop()).blocked
+    return NotSettled(
+        f"Code has blocked the event loop for {seconds:.1f} seconds of real time{where and f': {where}'}. Nothing else "
+        "can go on meanwhile, in production either. Await what it waits for, or put it into a plain `def` and give "
+        "that to step.run, which runs it in a thread."
+    )
+
+
+def stands_still(under_way: Counter[str], patience: float) -> NotSettled:
+    """Nothing has happened for that long; `under_way` are the functions that run."""
     slugs = [slug for slug, count in under_way.items() if count > 0]
-    if not slugs:
-        return "the engine itself (this is a bug in Perdure)"
-    places = list(dict.fromkeys([*_in_tasks(), *_in_threads()]))
-    return ", ".join(slugs) + (f", at {'; '.join(places[:5])}" if places else "")
+    places = list(dict.fromkeys([*_in_tasks(), *_in_threads()]))[:_SHOWN]
+    doing = ", ".join(slugs) + (f", at {'; '.join(places)}" if places else "")
+    return NotSettled(
+        f"Nothing has happened for {patience:g} seconds of real time, and this still runs: {doing or 'the engine'}. "
+        "Virtual time cannot bring it to an end: it waits for a real timer, a network or a lock. Let a stand-in do its "
+        "work (mock_step), use step.sleep in place of asyncio.sleep, or raise `patience` if it is only slow."
+    )
 
 
 def _in_tasks() -> list[str]:
@@ -31,10 +56,10 @@ def _in_tasks() -> list[str]:
     current = asyncio.current_task()
     found = []
     for task in asyncio.all_tasks():
-        if task is not current:
-            frames = _frames(task.get_coro())
-            if any(frame.f_code.co_filename.startswith(_OWN) for frame in frames):
-                found += [_shown(frame) for frame in reversed(frames) if _is_theirs(frame)][:1]
+        frames = [] if task is current else _frames(task.get_coro())
+        if any(frame.f_code.co_filename.startswith(_OWN) for frame in frames):
+            theirs = (frame for frame in reversed(frames) if "site-packages" not in frame.f_code.co_filename)
+            found += [text for frame in theirs if (text := place(frame))][:1]
     return found
 
 
@@ -51,20 +76,9 @@ def _frames(awaited: Any) -> list[FrameType]:
 
 def _in_threads() -> list[str]:
     frames = sys._current_frames()
-    found = []
-    for thread in threading.enumerate():
-        frame = frames.get(thread.ident or 0) if thread.name.startswith(_THREADS) else None
-        while frame is not None and not _is_theirs(frame):
-            frame = frame.f_back
-        if frame is not None:
-            found.append(_shown(frame))
-    return found
-
-
-def _is_theirs(frame: FrameType) -> bool:
-    name = frame.f_code.co_filename
-    return not (name.startswith((_OWN, _STDLIB, "<frozen")) or "site-packages" in name)
-
-
-def _shown(frame: FrameType) -> str:
-    return f"{frame.f_code.co_filename}, line {frame.f_lineno}, in {frame.f_code.co_name}"
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith(_THREADS)]
+    return [
+        text
+        for thread in threads
+        if (text := place(frames.get(thread.ident or 0))) and thread.ident in frames
+    ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from perdure.protocol.durations import MINUTE, SECOND, format_duration
+from perdure.protocol.durations import SECOND, format_duration
 from perdure.testing.clock import shown
 
 if TYPE_CHECKING:
@@ -84,8 +84,8 @@ def _when(at: datetime | None, began: int) -> str:
 
 
 def _length(ms: int) -> str:
-    """A length of time; beside minutes nobody cares about milliseconds."""
-    return format_duration(ms if ms < MINUTE else ms - ms % SECOND) or "0s"
+    """A length of time; beside many seconds nobody cares about milliseconds."""
+    return format_duration(ms if ms < 10 * SECOND else ms - ms % SECOND) or "0s"
 
 
 def _short(value: object) -> str:
@@ -106,6 +106,10 @@ def _cut(text: str) -> str:
 
 
 def _last_lines(stack: str | None) -> list[str]:
-    """The end of a traceback, where the author's line is."""
-    lines = [line for line in (stack or "").rstrip().splitlines() if line.strip()]
-    return [f"          {line}" for line in lines[-5:-1]]
+    """The end of a traceback: the line that raised."""
+    lines = [line.strip() for line in (stack or "").splitlines() if line.strip()]
+    last = max((place for place, line in enumerate(lines) if line.startswith("File ")), default=None)
+    if last is None:
+        return []
+    shown = [line for line in lines[last : last + 3] if set(line) - set("^~ ")]
+    return [f"          {line}" for line in shown[:2]]
