@@ -33,7 +33,7 @@ from functools import partial
 
 from perdure.core.model import Item, Run
 from perdure.core.settings import Settings
-from perdure.errors import EpochLost, PerdureError, RequestError, ShardClosed, StoreUnavailable
+from perdure.errors import EpochLost, RequestError, ShardClosed, StoreUnavailable
 from perdure.protocol.calls import Call, CallAnswer, CallFailure
 from perdure.shard.batch import Batch
 from perdure.shard.calls import CallBuilder
@@ -41,6 +41,7 @@ from perdure.shard.commands import CallEnded, Checkpoint, Command, ContinueEvent
 from perdure.shard.counts import Counts
 from perdure.shard.deciding import Decider
 from perdure.shard.dispatch import Dispatcher
+from perdure.shard.farewell import bid_farewell
 from perdure.shard.gathering import Gathering
 from perdure.shard.inbox import Inbox
 from perdure.shard.loads import Loads
@@ -159,10 +160,7 @@ class Shard:
         return self._clock.now() + self._state.ahead
 
     async def start(self) -> None:
-        """Take the shard, read what it needs, and begin.
-
-        Raises `StoreUnavailable` if the store cannot be written.
-        """
+        """Take the shard, read what it needs, and begin. Raises `StoreUnavailable` if it cannot be written."""
         if self._workers is not None:
             self._workers.watch(self._awake)
         await self._recover([])
@@ -171,8 +169,7 @@ class Shard:
     def submit(self, command: Command) -> asyncio.Future[object]:
         """Line up a command. The future is done when its outcome is on disk.
 
-        Raises `ShardClosed` when nothing is taken now, or too much waits already; the caller may try again
-        later.
+        Raises `ShardClosed` when nothing is taken now, or too much waits already; trying again later may help.
         """
         if not self.available or (self._stopping and not isinstance(command, _TO_THE_END)):
             raise ShardClosed(self.trouble)
@@ -197,7 +194,7 @@ class Shard:
         while self._dispatcher.live and loop.time() < self._deadline and not self.ended.done():
             await asyncio.sleep(0.02)
         latest = loop.time() + SETTLE_S
-        await self._bid_farewell(latest)
+        await bid_farewell(self.before_end, latest)
         while self._unsettled() and self.available and not self.ended.done() and loop.time() < latest:
             self._awake()
             await asyncio.sleep(0.005)
@@ -209,17 +206,6 @@ class Shard:
         self._refuse_all()
         await self._loads.close()
 
-    async def _bid_farewell(self, latest: float) -> None:
-        """Let others store what they have gathered, until `latest` by the loop's clock."""
-        for work in self.before_end:
-            try:
-                async with asyncio.timeout_at(latest):
-                    await work()
-            except (TimeoutError, PerdureError) as error:
-                log.warning(
-                    "something that was gathered in memory is not stored: %s", error or "it took too long"
-                )
-
     def _unsettled(self) -> bool:
         """Whether commands that were taken are not on disk yet."""
         if len(self._inbox) or self._committing is not None:
@@ -228,9 +214,7 @@ class Shard:
 
     def _refuse_all(self) -> None:
         """Tell everybody whose command will not be decided any more, or not known to be, to try again."""
-        for command in self._void():
-            if command.future is not None and not command.future.done():
-                command.future.set_exception(RequestError(503, f"Try again in a moment: {self.trouble}"))
+        self._turn_away(self._void())
 
     # The loop
 
@@ -263,8 +247,7 @@ class Shard:
             if self._committing is not None and self._committing[1].done():
                 self._finish_commit()
             full = self._batch_is_full()
-            more = False
-            came = bool(self._inbox)
+            came, more = bool(self._inbox), False
             if not (full and self._committing is not None):
                 more = self._decide_slice()
             if self._committing is None and not self._state.batch.empty():
