@@ -243,6 +243,8 @@ class App:
         elif isinstance(node, Wait):
             op |= {"op": "WaitForEvent", "name": node.event}
             opts |= {"timeout": format_duration(node.timeout_ms), "if": node.condition or None}
+            if node.lookback_ms:
+                opts["lookback"] = format_duration(node.lookback_ms)
         elif isinstance(node, Invoke):
             op["op"] = "InvokeFunction"
             timeout = None if node.timeout_ms is None else format_duration(node.timeout_ms)

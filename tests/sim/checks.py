@@ -74,6 +74,7 @@ class Checks:
         if epoch <= self.epoch:
             self.fail("epoch", f"epoch {epoch} was given after {self.epoch}")
         self.epoch = epoch
+        self.commits.flow.passing.claimed()
         self.trace.note(f"disk: epoch {epoch} is claimed")
 
     def gave_up(self, process: int, error: BaseException) -> None:

@@ -12,6 +12,7 @@ from perdure.shard.changes import Changes
 from perdure.shard.keys import TAKEN
 from perdure.shard.rows import EventRow, ItemRow, KeyRef, RunRow, WaitRow
 from tests.sim.flow import Flow
+from tests.sim.looking import LookingBack
 from tests.sim.memory_store import Tables
 from tests.sim.oracle import Oracle
 from tests.sim.programs import CONDITIONS, Program
@@ -52,6 +53,7 @@ class Commits:
         self._programs = {program.id: program for program in programs}
         self.oracle = Oracle(checks, self._programs, settings)
         self.flow = Flow(checks, self._programs, settings)
+        self.looking = LookingBack(checks)
         self.number = 0
         self.stored_ids: set[str] = set()
         self.submitted: dict[str, int] = {}
@@ -98,6 +100,7 @@ class Commits:
         self._check_effects(changes)
         self.flow.committed(tables, changes)
         self._check_events(tables, changes)
+        self.looking.committed(tables, changes)
         self.oracle.committed(tables, changes)
 
     def _note(self, changes: Changes) -> None:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 SLACK = 12
 """Calls that came to their turn within the same batches may be more than stood in turn."""
-FAIR = 5
-"""Where each key has room of its own, so many calls of others may go before one of a key that waits."""
+FAIR = 3
+"""Where each key has room of its own, at most so many calls of others go before one of a key that waits."""
 
 
 class Passing:
@@ -30,6 +30,10 @@ class Passing:
         """The function of which keys take turns, and none waits for anything but its turn."""
         self.swift = True
         """Whether runs are read at once. While one whose turn it is is being read, any number may pass."""
+
+    def claimed(self) -> None:
+        """A server reads its state: whose turn it was is not stored, so the keys begin their round anew."""
+        self._overtaken.clear()
 
     def before(self, tables: Tables, changes: Changes) -> None:
         """A batch is about to be written: who waits?"""

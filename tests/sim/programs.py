@@ -52,12 +52,13 @@ class Sleep:
 
 @dataclass(frozen=True)
 class Wait:
-    """`step.waitForEvent`; `condition` is one of `CONDITIONS`."""
+    """`step.waitForEvent`; `condition` is one of `CONDITIONS`. It takes events that came up to `lookback_ms` before."""
 
     id: str
     event: str
     timeout_ms: int
     condition: str = ""
+    lookback_ms: int = 0
 
 
 @dataclass(frozen=True)
@@ -294,6 +295,7 @@ class Author:
                 random.choice(WAITED),
                 random.choice((5_000, 120_000, 1_800_000)),
                 random.choice(tuple(CONDITIONS)),
+                random.choice((0, 0, 10_000, 600_000)),
             )
         if kind < 0.74 and callees:
             return Invoke(

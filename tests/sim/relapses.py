@@ -157,6 +157,16 @@ def continued_with_another_event() -> list[Patch]:
     return [(matching, "_go_on_later", go_on_later)]
 
 
+def lookback_forgets() -> list[Patch]:
+    """A wait that looks back does not know an event that the run has had, if its results have left memory meanwhile."""
+    real = Loads.prepare_lookback
+
+    def prepare_lookback(self: Loads, command: Any) -> bool:
+        return command.ready or real(self, command)
+
+    return [(Loads, "prepare_lookback", prepare_lookback)]
+
+
 RELAPSES: dict[str, Callable[[], list[Patch]]] = {
     each.__name__: each
     for each in (
@@ -171,5 +181,6 @@ RELAPSES: dict[str, Callable[[], list[Patch]]] = {
         stop_leaves_callers,
         call_after_end,
         continued_with_another_event,
+        lookback_forgets,
     )
 }

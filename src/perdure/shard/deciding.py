@@ -129,7 +129,7 @@ class Decider:
             command.loaded = True
             self._loads.want_run(run_id, command)
             return False
-        if isinstance(command, LookBack) and not command.ready:
+        if isinstance(command, LookBack):
             return self._loads.prepare_lookback(command)
         if isinstance(command, Rerun) and not command.asked:
             return self._loads.prepare_reruns(command, [command.run])

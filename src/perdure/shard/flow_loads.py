@@ -70,14 +70,19 @@ class FlowLoads(Reads):
         self._rules.append(command)
 
     def prepare_lookback(self, command: LookBack) -> bool:
-        """Read the recent events for a wait. False: the command comes back by itself."""
+        """Read the recent events for a wait. False: the command comes back by itself.
+
+        The run's results must be in memory when it is decided, since they tell which events it has had; they may have
+        left while the events were read.
+        """
         run = self._state.memory.runs.get(command.run)
         wait = None if run is None else run.waits.get(command.n)
         if run is None or wait is None:
-            command.ready = True
             return True
         if not run.memos_resident:
             self.want_run(command.run, command)
+        elif command.ready:
+            return True
         elif not command.behind:
             self._start(self._fall_behind(command), [command])
         else:
