@@ -1,6 +1,6 @@
 import { useQuery } from "@tanstack/react-query";
 import { Link, Outlet } from "@tanstack/react-router";
-import { AppWindow, ChartLine, Clock, FunctionSquare, ListTree, Moon, Sun, SunMoon, Zap } from "lucide-react";
+import { Clock, Moon, Sun, SunMoon } from "lucide-react";
 
 import { BASE } from "@/shared/api/client";
 import { useConnected, useLive } from "@/shared/api/live";
@@ -10,16 +10,11 @@ import { useZone } from "@/shared/components/clock";
 import { Tip } from "@/shared/components/tip";
 import { formatDuration } from "@/shared/format/time";
 
+import { useGoingKeys } from "./going";
+import { PAGES } from "./pages";
+import { Palette } from "./palette";
 import "./shell.css";
 import { type Theme, useTheme } from "./theme";
-
-const PAGES = [
-  { to: "/runs", label: "Runs", icon: ListTree },
-  { to: "/functions", label: "Functions", icon: FunctionSquare },
-  { to: "/events", label: "Events", icon: Zap },
-  { to: "/apps", label: "Apps", icon: AppWindow },
-  { to: "/metrics", label: "Metrics", icon: ChartLine },
-] as const;
 
 const THEMES: Record<Theme, { next: Theme; icon: typeof Sun; label: string }> = {
   system: { next: "light", icon: SunMoon, label: "as the system" },
@@ -29,6 +24,7 @@ const THEMES: Record<Theme, { next: Theme; icon: typeof Sun; label: string }> = 
 
 /** What stands around every page: where one is, where one can go, and whether the page is live. */
 export function Shell() {
+  useGoingKeys();
   return (
     <div className="shell">
       <a className="skip" href="#main">
@@ -39,6 +35,7 @@ export function Shell() {
           <img src={`${BASE}/favicon.svg`} alt="" width="24" height="24" />
           <span>Perdure</span>
         </Link>
+        <Palette />
         <ul>
           {PAGES.map(({ to, label, icon: Icon }) => (
             <li key={to}>
