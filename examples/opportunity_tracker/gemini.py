@@ -124,8 +124,8 @@ def _summary(response: types.GenerateContentResponse) -> CallSummary:
 def _refused(reason: str, message: str | None) -> perdure.NonRetriableError:
     more = f": {message.rstrip('.')}" if message else ""
     return perdure.NonRetriableError(
-        f"Gemini refused to parse this transcript ({reason}{more}). Another try brings the same answer: change the "
-        "transcript and upload it again."
+        f"Gemini refused to parse this transcript ({reason}{more}). It was not asked again, since the same transcript "
+        "usually brings the same answer."
     )
 
 

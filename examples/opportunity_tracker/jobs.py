@@ -17,6 +17,9 @@ from examples.opportunity_tracker.summary import CallSummary
 APP = "opportunity-tracker"
 PARSE_JOB = "Parse a call transcript"
 
+# What it says is shown on the run, too.
+log = perdure.logger("opportunity_tracker")
+
 
 class TranscriptUploaded(BaseModel):
     """A transcript is to be parsed, for the `try_number`th time, from 1."""
@@ -47,6 +50,7 @@ def make_jobs(settings: Settings, records: Records) -> perdure.App:
             raise perdure.NonRetriableError(
                 f"There is no call {call_id} in {records.database.url.render_as_string()}: was it removed?"
             )
+        log.info("Asking %s about %d words.", settings.gemini_model, len(call.transcript.split()))
         return await ask_gemini(settings, call.transcript)
 
     def mark_failed(failure: perdure.FailureData) -> bool:
