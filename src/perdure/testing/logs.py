@@ -45,6 +45,6 @@ class KeptLogs(StepLogs):
             LogLine(step, call.job.attempt, record.levelname, record.getMessage(), at)
         )
 
-    def sign(self, call: Telling, key: Key, progress: float | None = None, message: str = "") -> None:
-        if progress is not None:
+    def sign(self, call: Telling, key: Key | None, progress: float | None = None, message: str = "") -> None:
+        if progress is not None and key is not None:
             self.progress[call.job.run_id, key.hash] = Progress(progress, message)

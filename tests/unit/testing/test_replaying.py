@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import perdure
+from perdure.middleware import Encryption
 from perdure.testing import Differs, SyncServer, UnknownStep, replay_export
 
 Handler = Callable[[dict[str, Any], perdure.Step], Any]
@@ -277,3 +278,82 @@ def test_nothing_is_sent() -> None:
     difference = replay_export(export, app).difference
     assert difference is not None
     assert difference.found == 'returns ["replayed"]'
+
+
+class TestAllKinds:
+    """Runs of functions that are called in other ways."""
+
+    @staticmethod
+    def check(app: perdure.App, begin: Callable[[SyncServer], Any], advance: str = "1h") -> dict[str, Any]:
+        with SyncServer(app, now="2030-01-07T00:00:00Z") as server:
+            begin(server)
+            server.advance(advance)
+            (run,) = server.runs()
+            run.assert_completed()
+            export = run.export()
+        replay_export(export, app).assert_same()
+        return export
+
+    def test_sync_with_branches(self) -> None:
+        app = perdure.App("kinds")
+
+        @app.function("go")
+        def go(data: dict[str, Any], step: perdure.SyncStep) -> list[int]:
+            step.sleep("rest", 60)
+            return step.parallel(lambda: step.run("left", lambda: 1), lambda: step.run("right", lambda: 2))
+
+        export = self.check(app, lambda server: server.send(perdure.Event("go", {})))
+        assert len(export["steps"]) == 3
+
+    def test_a_batch(self) -> None:
+        app = perdure.App("kinds")
+
+        @app.function(perdure.event("go"), batch=perdure.Batch(size=2, timeout="1m"))
+        async def go(data: list[dict[str, Any]], step: perdure.Step) -> int:
+            return await step.run("sum", lambda: sum(one["n"] for one in data))
+
+        events = [perdure.Event("go", {"n": number}) for number in (1, 2)]
+        export = self.check(app, lambda server: server.send(*events))
+        assert [event["data"] for event in export["events"]] == [{"n": 1}, {"n": 2}]
+
+    def test_a_schedule(self) -> None:
+        app = perdure.App("kinds")
+
+        @app.function(perdure.cron("30 0 * * *"))
+        async def go(step: perdure.Step) -> str:
+            return await step.run("only", lambda: "x")
+
+        assert self.check(app, lambda _: None)["run"]["cron"] == "30 0 * * *"
+
+    def test_encrypted(self) -> None:
+        app = perdure.App("kinds", middleware=[Encryption("a long random text that nobody knows")])
+
+        @app.function("go")
+        async def go(data: dict[str, Any], step: perdure.Step) -> str:
+            return await step.run("only", lambda: f"secret {data['encrypted']}")
+
+        export = self.check(app, lambda server: server.send(perdure.Event("go", {"encrypted": 1})))
+        assert "secret 1" not in json.dumps(export)
+
+    def test_a_state_that_calls_would_not_carry(self) -> None:
+        app = perdure.App("kinds", checkpoint=None)
+
+        @app.function("go")
+        async def go(data: dict[str, Any], step: perdure.Step) -> int:
+            return sum([len(await step.run(f"part-{n}", lambda: "x" * 2_000_000)) for n in range(3)])
+
+        self.check(app, lambda server: server.send(perdure.Event("go", {})))
+
+    def test_many_branches_that_end_in_another_order(self) -> None:
+        app = perdure.App("kinds")
+
+        @app.function("go")
+        async def go(data: dict[str, Any], step: perdure.Step) -> list[int]:
+            async def branch(number: int) -> int:
+                await step.sleep(f"rest-{number}", 60 - number)
+                return await step.run(f"step-{number}", lambda: number)
+
+            return list(await asyncio.gather(*(branch(number) for number in range(20))))
+
+        export = self.check(app, lambda server: server.send(perdure.Event("go", {})))
+        assert export["steps"][0]["name"] == "rest-19"
