@@ -20,6 +20,7 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 import perdure
+from perdure.protocol.capabilities import CHECKPOINTS_PATH
 from perdure.protocol.connect.messages import (
     SUBPROTOCOL,
     CheckpointAck,
@@ -91,6 +92,13 @@ class Line:
                         self._kept.remove(found)
                         return found[1]
                 await self._arrived.wait()
+
+    async def next_of_any(self) -> tuple[int, bytes]:
+        """The next message of whatever kind. Raises TimeoutError when none comes for long."""
+        async with asyncio.timeout(PATIENCE_S), self._arrived:
+            while not self._kept:
+                await self._arrived.wait()
+            return self._kept.popleft()
 
     def waiting(self, kind: Kind) -> int:
         """How many messages of a kind have come that nobody has asked for."""
@@ -169,7 +177,7 @@ class Gateway:
         """What to answer to the next starts, instead of a gateway."""
         self.flushed: list[SDKResponse] = []
         self.flush_answers: deque[int] = deque()
-        self.posted: list[tuple[str, dict[str, Any]]] = []
+        self.posted: list[tuple[str, Any]] = []
         self.sync_failed: SystemError | None = None
         self.close_with: tuple[int, str] | None = None
         self.refuse_sockets = False
@@ -280,6 +288,8 @@ class Gateway:
                 self.flushed.append(decode(body, SDKResponse))
             return status, b""
         self.posted.append((path, json.loads(body)))
+        if path == CHECKPOINTS_PATH:
+            return 200, json.dumps([{"status": 200}] * len(json.loads(body))).encode()
         return 200, b"{}"
 
 
