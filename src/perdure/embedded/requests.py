@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from perdure.embedded.engine import Engine
-from perdure.sdk.api import Requests
+from perdure.sdk.api import NoEngine, Requests
 from perdure.sdk.http import Answer
 
 PATIENCE_S = 10.0
@@ -72,13 +72,13 @@ class Route:
 
     def __init__(self) -> None:
         self.target: Requests | None = None
-        self.trouble = "the embedded engine has not been started: `await app.run_embedded(...)` does that"
+        self.trouble = "no worker of the app runs the engine at the moment"
         self.closed = False
 
     async def request(
         self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
     ) -> Answer:
-        """Make a request, waiting up to 10 s for an engine. Raises ConnectionError if there is none."""
+        """Make a request, waiting up to 10 s for an engine. Raises NoEngine if there is none."""
         if path.startswith("/fn/register"):
             return Answer(409, {}, _REGISTERED)
         end = time.monotonic() + PATIENCE_S
@@ -87,11 +87,11 @@ class Route:
             try:
                 if target is not None:
                     return await target.request(method, path, body, headers)
-                trouble: OSError = ConnectionError(self.trouble)
-            except OSError as error:
+                trouble: object = self.trouble
+            except (OSError, TimeoutError, ValueError) as error:
                 trouble = error
             if self.closed or time.monotonic() > end:
-                raise trouble
+                raise NoEngine(str(self.trouble if self.closed else trouble))
             await asyncio.sleep(PAUSE_S)
 
 

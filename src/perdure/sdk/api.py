@@ -27,6 +27,21 @@ class Requests(Protocol):
         """Make a request. Raises OSError, TimeoutError or ValueError if there is no proper answer."""
 
 
+class NoEngine(ConnectionError):
+    """The engine of the app's own process does not run; asking again at once does not help."""
+
+
+class _NotStarted:
+    """Stands in for the engine of the app's own process before it has been started."""
+
+    async def request(self, *_: object, **_options: object) -> Answer:
+        """Raises NoEngine."""
+        raise NoEngine(
+            "PERDURE_URL says that the engine runs in the app's own process, and it has not been started. "
+            "`async with app.run_embedded(): ...` does that"
+        )
+
+
 class Api:
     """The server's API, as an app uses it."""
 
@@ -35,6 +50,8 @@ class Api:
         self._events: Requests = (
             self._origin if settings.event_url == settings.api_url else Origin(settings.event_url)
         )
+        if settings.database is not None:
+            self.through(_NotStarted())
         self._bearers = settings.bearers()
         self._first = 0
         self._headers = {"content-type": "application/json", **headers}
@@ -94,8 +111,8 @@ class Api:
                 answer = await origin.request(method, path, body, headers)
                 if tries <= 0 or not (answer.status >= 500 or answer.status == 429):
                     return answer
-            except (OSError, TimeoutError, ValueError, asyncio.IncompleteReadError):
-                if tries <= 0:
+            except (OSError, TimeoutError, ValueError, asyncio.IncompleteReadError) as error:
+                if tries <= 0 or isinstance(error, NoEngine):
                     raise
             await asyncio.sleep(pause)
             pause *= 2

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from perdure.sdk.api import TRIES, Api
+from perdure.sdk.api import TRIES, Api, NoEngine
 from perdure.sdk.errors import SendError
 from perdure.sdk.events import as_event, event_json
 from perdure.sdk.middleware import Outbound
@@ -71,6 +71,8 @@ class Sender:
         seed = f"{self._now_ms()},{base64.b64encode(self._entropy(10)).decode()}"
         try:
             answer = await self._api.send(self._path, body, {SEED_HEADER: seed})
+        except NoEngine as error:
+            raise SendError(f"{len(parts)} event(s) could not be sent: {error}.") from error
         except (OSError, TimeoutError, ValueError) as error:
             raise SendError(
                 f"{len(parts)} event(s) could not be sent to {self._url}: {error or type(error).__name__}. Is the "
