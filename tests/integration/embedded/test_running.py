@@ -64,11 +64,11 @@ def url(tmp_path: Path) -> str:
 async def test_await_starts_it_and_stop_ends_it(url: str, own_thread: bool) -> None:
     shop = Shop()
     engine = await shop.app.run_embedded(url, own_thread=own_thread)
-    assert engine.role == "leader"
+    roles: list[str] = [engine.role]
     await shop.send(n=7)
     assert await shop.output() == [1, 2, {"n": 7}]
     await engine.stop()
-    assert engine.role == "stopped"
+    assert [*roles, engine.role] == ["leader", "stopped"]
     with pytest.raises(SendError, match="has been stopped"):
         await shop.send()
     async with shop.app.run_embedded(url, own_thread=own_thread) as again:
@@ -176,7 +176,7 @@ async def test_functions_that_are_declared_wrongly_are_named_and_nothing_stays_b
     app = perdure.App("wrong")
 
     @app.function("go", id="twisted", concurrency=perdure.Concurrency(limit=1, key="event.data."))
-    async def twisted(event: dict[str, Any]) -> None: ...
+    async def twisted(event: dict[str, Any], step: perdure.Step) -> None: ...
 
     with pytest.raises(ConfigError, match="wrong-twisted"):
         await app.run_embedded(url)
@@ -215,11 +215,11 @@ async def test_an_output_that_is_too_large_fails_the_run_and_says_so(url: str) -
     app = perdure.App("large")
     failed: asyncio.Queue[str] = asyncio.Queue()
 
-    async def on_failure(failure: perdure.FailureData) -> None:
+    async def on_failure(failure: perdure.FailureData, step: perdure.Step) -> None:
         failed.put_nowait(failure.error["message"])
 
     @app.function("go", id="huge", retries=0, on_failure=on_failure)
-    async def huge() -> str:
+    async def huge(event: dict[str, Any], step: perdure.Step) -> str:
         return "x" * (9 * 1024 * 1024)
 
     async with app.run_embedded(url):
@@ -231,9 +231,12 @@ async def test_a_state_larger_than_a_call_over_http_goes_on(url: str) -> None:
     app = perdure.App("state")
     ended: asyncio.Queue[int] = asyncio.Queue()
 
+    async def mebibyte(digit: int) -> str:
+        return str(digit) * 1024 * 1024
+
     @app.function("go", id="much", retries=0)
     async def much(event: dict[str, Any], step: perdure.Step) -> None:
-        parts = [await step.run(f"part-{n}", lambda n=n: str(n) * 1024 * 1024) for n in range(6)]
+        parts = [await step.run(f"part-{n}", mebibyte, n) for n in range(6)]
         await step.sleep("pause", "10ms")
         ended.put_nowait(sum(len(part) for part in parts))
 

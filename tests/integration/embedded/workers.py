@@ -92,7 +92,7 @@ class Crew:
             count: int = connection.execute(statement).fetchone()[0]
             return count
 
-    def until(self, what: str, look: Callable[[], T]) -> T:
+    def until(self, what: str, look: Callable[[], T | None]) -> T:
         """Wait until `look` gives something truthy, for as long as the journal grows."""
         last, size = time.monotonic(), -1
         while not (seen := look()):
