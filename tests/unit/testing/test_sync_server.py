@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -89,6 +90,17 @@ async def test_under_a_loop_that_runs() -> None:
         assert run.status == "completed"
         with pytest.raises(perdure.UsageError):
             server.advance("soon")
+
+
+def test_where_the_clocks_are_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As libraries do that freeze the time of a test."""
+    monkeypatch.setattr(time, "monotonic", lambda: 5.0)
+    monkeypatch.setattr(time, "time_ns", lambda: 1_893_456_000_000_000_000)
+    with SyncServer(shop.app, schedules=False) as server:
+        assert server.now.isoformat() == "2030-01-01T00:00:00+00:00"
+        server.mock_step(shop.plain, "first", side_effect=lambda: time.sleep(0.05))
+        run = server.finish(server.start(shop.plain, {"n": 1}))
+        assert run.output == [None, 1, 2]
 
 
 def test_outside_of_its_block() -> None:
