@@ -374,7 +374,7 @@ class App:
         `max_concurrency` is how many calls the server may give to this worker at once (default: the variable
         PERDURE_CONNECT_MAX_WORKER_CONCURRENCY, else no limit). `instance_id` names the worker (default: the
         machine's name). `gateway_url` is the gateway's address as seen from here, or a function that makes it of the
-        one that the server names.
+        one that the server names (default: PERDURE_CONNECT_GATEWAY_URL, else the one that the server names).
 
         It stops on `shutdown_signals` (default: SIGINT and SIGTERM, where the program has no handler of its own), or
         when its task is cancelled: no call is taken any more, those under way end after their step, and what still
@@ -389,7 +389,7 @@ class App:
         options = worker.Options(
             max_concurrency=max_concurrency or self.settings.max_worker_concurrency,
             instance_id=instance_id,
-            gateway_url=gateway_url,
+            gateway_url=gateway_url or self.settings.gateway_url,
             shutdown_signals=shutdown_signals,
             drain_s=milliseconds(drain_timeout, "drain_timeout") / 1000,
         )

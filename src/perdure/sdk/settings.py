@@ -39,6 +39,7 @@ class Settings(msgspec.Struct, frozen=True):
     database: str | None = None
     has_server: bool = False
     max_worker_concurrency: int | None = None
+    gateway_url: str | None = None
 
     def bearers(self) -> tuple[str | None, ...]:
         """The bearer tokens to try one after the other; one None without a key."""
@@ -89,6 +90,7 @@ def read_settings(
         has_server=base is not None,
         in_band_sync=(text("ALLOW_IN_BAND_SYNC") or "1").lower() not in _FALSE,
         max_worker_concurrency=_count(text("CONNECT_MAX_WORKER_CONCURRENCY")),
+        gateway_url=text("CONNECT_GATEWAY_URL"),
     )
 
 

@@ -208,6 +208,15 @@ async def test_the_gateways_address_can_be_rewritten(start: Start) -> None:
         assert line.socket.request.headers["host"].startswith("localhost:")
 
 
+async def test_the_environment_may_name_the_gateway(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Gateway() as gateway:
+        monkeypatch.setenv("INNGEST_CONNECT_GATEWAY_URL", gateway.endpoint.replace("127.0.0.1", "localhost"))
+        start(make_app(gateway))
+        line = await gateway.line()
+        assert line.socket.request is not None
+        assert line.socket.request.headers["host"].startswith("localhost:")
+
+
 async def test_an_address_that_cannot_be_one_is_refused(start: Start) -> None:
     async with Gateway() as gateway:
         with pytest.raises(perdure.ConnectError, match="ws://host"):
