@@ -77,3 +77,12 @@ def test_the_server_has_no_secret(app: App) -> None:
     assert "hunter2" not in history + json.dumps(run.output)
     opened = Encryption(KEY).transform_input(run.output, Payload("function", app.slug("secret")))
     assert msgspec.json.decode(bytes(opened)) == [{"password": "hunter2"}, 1]
+
+
+@pytest.mark.apps("own", "own-stream")
+def test_an_async_step_that_tells_nothing_is_stopped_as_well(app: App) -> None:
+    """Over HTTP by the signs of life that long calls give: of the other ways their own tests tell."""
+    sent = app.trigger("stoppable")
+    app.saw(sent.key, "the step", lambda log: "work" in log.steps())
+    assert app.server.cancel(run_of(app, sent.event_id, "stoppable")) == 200
+    app.saw(sent.key, "the end of the step", lambda log: "cancelled" in log.steps(), 15)

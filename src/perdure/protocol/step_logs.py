@@ -9,8 +9,8 @@ The body is a JSON array of entries, as they come from one app, of any runs:
     {"run_id": "01…", "step": "<hash>", "step_id": "charge", "attempt": 0, "ts": …}
 
 An entry with a `level` is a line, one with `progress` (0 to 1) says how far a step is, one with neither that it is
-alive. `step` is empty for the function's own code. The answer names the runs among them that have been cancelled,
-so that the app can stop their steps.
+alive. `step` is empty for the function's own code, of whose signs of life nothing is kept. The answer names the
+runs among them that have been cancelled, so that the app can stop their steps.
 """
 
 from __future__ import annotations

@@ -43,7 +43,8 @@ async def answer_call(app: App, function: Function[Any, Any], request: Request, 
         problem = await fetch_state(app, job)
         if problem is not None:
             return problem
-    return await run_job(app, function, job)
+    watch = None if app.step_logs is None or not job.takes_logs else app.step_logs.watch
+    return await run_job(app, function, job, begun=watch)
 
 
 async def run_job(

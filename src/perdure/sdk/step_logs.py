@@ -5,7 +5,9 @@ one request, which nobody waits for. What cannot be sent is lost. Only servers t
 take it (`protocol.capabilities`) are told anything.
 
 The answer names runs that have been cancelled. Their calls are abandoned: async steps get CancelledError where they
-are, sync ones learn of it when they next tell how far they are.
+are, sync ones learn of it when they next tell how far they are. So that this reaches steps which tell nothing, a
+call over HTTP that takes long gives a sign of life by itself; over a socket and in process the server has a way of
+its own to say it.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ log = logging.getLogger("perdure")
 
 FLUSH_S = 0.2
 """For how long entries gather."""
+BEAT_S = 3.0
+"""How often the calls that were there before give a sign of life, in seconds."""
 AGAIN_S = 1.0
 """Pause after a request that has not reached the server."""
 MOST_WAITING = 10_000
@@ -50,6 +54,7 @@ class Telling(Protocol):
     job: Job
     loop: asyncio.AbstractEventLoop
     now_ns: Callable[[], int]
+    over: bool
 
     def abandon(self) -> None: ...
 
@@ -76,6 +81,8 @@ class StepLogs:
         self._lines: deque[_Line] = deque()
         self._signs: dict[tuple[str, str], bytes] = {}
         self._calls: weakref.WeakSet[Telling] = weakref.WeakSet()
+        self._young: weakref.WeakSet[Telling] = weakref.WeakSet()
+        self._beating: asyncio.AbstractEventLoop | None = None
         self._lock = threading.Lock()
         self._armed: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
@@ -93,9 +100,29 @@ class StepLogs:
         self._lines.append(_Line(call, key, call.now_ns() // 1_000_000, message, record))
         self._arm(call)
 
-    def sign(self, call: Telling, key: Key, progress: float | None = None, message: str = "") -> None:
-        """How far a step is, or just that it is alive. Of what is told quickly the last is sent."""
-        place = (call.job.run_id, key.hash)
+    def watch(self, call: Telling) -> None:
+        """From the next beat but one on, give signs of life for a call. For its loop."""
+        self._young.add(call)
+        if self._beating is None or self._beating.is_closed():
+            self._beating = call.loop
+            call.loop.call_later(BEAT_S, self._beat, call.loop, context=contextvars.Context())
+
+    def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._lock:
+            known = [call for call in self._calls if not call.over]
+            young = [call for call in self._young if not call.over]
+            self._calls = weakref.WeakSet([*known, *young])
+            self._young = weakref.WeakSet()
+        for call in known:
+            self.sign(call, None)
+        if known or young:
+            loop.call_later(BEAT_S, self._beat, loop)
+        else:
+            self._beating = None
+
+    def sign(self, call: Telling, key: Key | None, progress: float | None = None, message: str = "") -> None:
+        """How far a step is, or just that it (or the call) is alive. Of what is told quickly the last is sent."""
+        place = (call.job.run_id, "" if key is None else key.hash)
         fields = _place(call, key, call.now_ns() // 1_000_000)
         if progress is not None:
             fields.update(progress=progress, message=message)

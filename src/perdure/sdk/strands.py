@@ -43,6 +43,7 @@ class Owner(Protocol):
     job: Job
     loop: asyncio.AbstractEventLoop
     now_ns: Callable[[], int]
+    over: bool
     strands: Strands
     step_logs: StepLogs | None
 

@@ -16,6 +16,7 @@ import contextlib
 import logging
 from collections import OrderedDict, deque
 from collections.abc import Iterable
+from itertools import islice
 
 import msgspec
 from starlette.requests import Request
@@ -110,8 +111,11 @@ class StepLogs:
         """The same with entries that have been read. Those of unknown runs are dropped."""
         runs = dict.fromkeys(entry.run_id for entry in entries)
         alive = {entry.run_id for entry in entries if not entry.level}
-        statuses = await self._look_up(runs, alive)
-        dropped = sum(not self._take(entry) for entry in entries)
+        telling = {entry.run_id for entry in entries if not _is_beat(entry)}
+        statuses = await self._look_up(runs, alive, telling)
+        dropped = sum(
+            entry.run_id not in statuses if _is_beat(entry) else not self._take(entry) for entry in entries
+        )
         gauges = self._server.gauges
         gauges.step_lines += len(entries) - dropped
         gauges.step_lines_dropped += dropped
@@ -121,14 +125,18 @@ class StepLogs:
         cancelled = [run_id for run_id in runs if statuses.get(run_id) == _CANCELLED]
         return Taken(len(entries) - dropped, dropped, cancelled)
 
-    async def _look_up(self, runs: Iterable[str], alive: set[str]) -> dict[str, str]:
-        """Make the runs known, as far as they exist; the statuses of those that are told to be `alive`."""
+    async def _look_up(self, runs: Iterable[str], alive: set[str], telling: set[str]) -> dict[str, str]:
+        """Make the runs of `telling` known, as far as they exist; the statuses of those that are told to be `alive`."""
         memory = self._server.shard.state.memory.runs
         statuses = {run_id: memory[run_id].status.value for run_id in alive if run_id in memory}
         asked = [
             run_id
             for run_id in runs
-            if is_ulid(run_id) and (run_id not in self._known or (run_id in alive and run_id not in statuses))
+            if is_ulid(run_id)
+            and (
+                (run_id in telling and run_id not in self._known)
+                or (run_id in alive and run_id not in statuses)
+            )
         ]
         if asked:
             try:
@@ -232,9 +240,8 @@ class StepLogs:
             command = AddStepLogs(lines=command.lines, reports=command.reports)
 
     def _batch(self) -> AddStepLogs:
-        reports = []
-        for key in list(self._dirty)[: BATCH_ROWS // 2]:
-            reports.append(self._dirty.pop(key).row(*key))
+        room = BATCH_ROWS - min(len(self._lines), BATCH_ROWS // 2)
+        reports = [self._dirty.pop(key).row(*key) for key in list(islice(self._dirty, room))]
         lines = [self._lines.popleft() for _ in range(min(len(self._lines), BATCH_ROWS - len(reports)))]
         self._waiting -= sum(_size(line) for line in lines)
         return AddStepLogs(lines=lines, reports=reports)
@@ -247,6 +254,11 @@ class StepLogs:
                 await self._task
         while self._lines or self._dirty:
             await self._write_batch()
+
+
+def _is_beat(entry: LogEntry) -> bool:
+    """Whether it says only that a call is under way: there is nothing to keep, but an answer to give."""
+    return not entry.step and not entry.level and entry.progress is None
 
 
 def _size(line: StepLogRow) -> int:
@@ -279,23 +291,29 @@ async def show_logs(server: Server, request: Request) -> Response:
     if not is_ulid(run_id):
         raise RequestError(400, f"Invalid run ID: {run_id[:100]}")
     query = request.query_params
-    found = (await server.reader.step_reports([run_id])).get(run_id)
-    if found is None:
-        raise RequestError(404, f"Unable to load function run: {run_id}")
-    reports = sorted(found.steps.values(), key=lambda report: report.name)
-    step = query.get("step")
-    if step is not None:
-        reports = [report for report in reports if step in (report.step_id, report.name)]
-        step = reports[0].step_id if reports else step
     limit = min(_number(query.get("limit"), "limit") or MAX_PAGE, MAX_PAGE)
     after = _number(query.get("after"), "after")
+    reports = await _reports(server, run_id)
+    step = query.get("step")
+    if step is not None:
+        step = next((report.step_id for report in reports if step in (report.step_id, report.name)), step)
     lines = await server.reader.lines_of_run(run_id, step_id=step, after=after, limit=limit + 1)
+    if {line.step_id for line in lines} - {report.step_id for report in reports}:
+        reports = await _reports(server, run_id)  # they were written between the two questions
     shown = {
         "lines": [shown_line(line) for line in lines[:limit]],
-        "steps": [shown_report(report) for report in reports],
+        "steps": [shown_report(report) for report in reports if step is None or report.step_id == step],
         "more": len(lines) > limit,
     }
     return wrapped(server, shown)
+
+
+async def _reports(server: Server, run_id: str) -> list[StepReport]:
+    """The reports of a run's steps, by their names. Raises `RequestError` 404 if there is no such run."""
+    found = (await server.reader.step_reports([run_id])).get(run_id)
+    if found is None:
+        raise RequestError(404, f"Unable to load function run: {run_id}")
+    return sorted(found.steps.values(), key=lambda report: report.name)
 
 
 def _number(text: str | None, name: str) -> int:

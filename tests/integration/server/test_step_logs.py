@@ -154,6 +154,29 @@ def test_a_cancelled_run_is_named(http: httpx.Client, scripted: Make) -> None:
     assert post(http, entry(run))["cancelled"] == [run], "also when it is not in memory any more"
 
 
+def test_a_call_may_ask_without_leaving_anything(http: httpx.Client, scripted: Make, run_id: str) -> None:
+    told: list[Any] = []
+
+    def script(call: Call) -> Answer:
+        run = call.ctx["run_id"]
+        told.append(post(http, {"run_id": run}, {"run_id": run_id}, {"run_id": GHOST}))
+        http.delete(f"/v1/runs/{run}").raise_for_status()
+        told.append(post(http, {"run_id": run}))
+        return Answer(200, "end")
+
+    fn = scripted(script)
+    fn.trigger()
+    until("the call", lambda: len(told) == 2)
+    run = fn.calls[0].ctx["run_id"]
+    assert told[0] == {"taken": 2, "dropped": 1, "cancelled": []}
+    assert told[1] == {"taken": 1, "dropped": 0, "cancelled": [run]}
+    post(http, line(run, "the only thing that is kept"))
+    until("a line", lambda: messages(http, run))
+    until("its step", lambda: logs(http, run)["steps"])
+    assert [one["name"] for one in logs(http, run)["steps"]] == ["a"]
+    assert logs(http, run_id)["steps"] == []
+
+
 def test_they_survive_a_restart_and_so_do_the_limits(tmp_path: Path, scripted: Make, run_id: str) -> None:
     """On a server of its own, whose runs are read from the store after the restart."""
     server = start_with(tmp_path, "")
@@ -217,7 +240,7 @@ def test_too_much_at_once(http: httpx.Client) -> None:
     assert http.get("/v1/step-logs").status_code == 405
     assert http.get(f"/v1/runs/{GHOST}/logs").status_code == 404
     assert http.get("/v1/runs/nothing/logs").status_code == 400
-    assert http.get(f"/v1/runs/{GHOST}/logs?after=x").status_code == 404
+    assert http.get(f"/v1/runs/{GHOST}/logs?after=x").status_code == 400
 
 
 def test_odd_values_harm_nothing(http: httpx.Client, run_id: str) -> None:

@@ -396,6 +396,36 @@ class TestProgress:
         await asyncio.sleep(0.05)
         assert seen == ["cancelled", "still"]
 
+    async def test_a_step_that_tells_nothing_is_reached_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(step_logs, "BEAT_S", 0.05)
+        app = make_app()
+        sent = Sent(app)
+        sent.cancelled = ["01RUN"]
+        seen: list[str] = []
+
+        @app.function("unit/go")
+        async def job(step: perdure.Step) -> None:
+            async def work() -> None:
+                try:
+                    await asyncio.sleep(60)
+                except asyncio.CancelledError:
+                    seen.append("cancelled")
+                    raise
+
+            await step.run("one", work)
+
+        @app.function("unit/go")
+        async def short(step: perdure.Step) -> int:
+            return 1
+
+        await asyncio.gather(*(told(app, "short", run_id=f"01SHORT{number}") for number in range(5)))
+        await asyncio.wait_for(told(app, "job"), 5)
+        await asyncio.sleep(0.3)
+        assert seen == ["cancelled"]
+        assert [(one["run_id"], one["step"]) for one in sent.entries] == [("01RUN", "")]
+        assert app.step_logs is not None
+        assert app.step_logs._beating is None, "without calls under way nothing beats"
+
     @pytest.mark.parametrize("fn", ["plain", "pooled"])
     async def test_a_sync_step_of_a_cancelled_run_is_told_by_its_next_progress(self, fn: str) -> None:
         app = make_app()
