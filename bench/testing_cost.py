@@ -58,12 +58,13 @@ def plain(number: int) -> None:
         assert run.output > 0
 
 
-def shown(name: str, times: list[float]) -> str:
-    """Median and worst of the tests but the first."""
-    first, *rest = (1000 * one for one in times)
+def shown(name: str, taken: list[tuple[float, float]]) -> str:
+    """Medians and worst of the tests but the first."""
+    first, *times = (1000 * time for time, _ in taken)
+    cpu = statistics.median(1000 * cpu for _, cpu in taken[1:])
     return (
-        f"{name:<8} {len(rest)} tests: {statistics.median(rest):5.1f} ms each, the slowest {max(rest):5.1f} ms, "
-        f"the first {first:5.1f} ms"
+        f"{name:<8} {len(times)} tests: {statistics.median(times):5.1f} ms each ({cpu:.1f} ms of CPU), "
+        f"the slowest {max(times):5.1f} ms, the first {first:5.1f} ms"
     )
 
 
@@ -77,15 +78,15 @@ def main() -> None:
     for name in perdure.testing.__all__:
         getattr(perdure.testing, name)
     print(f"imports  {1000 * (time.perf_counter() - STARTED):.0f} ms, once a session", file=sys.stderr)
-    times: dict[str, list[float]] = {"async": [], "plain": []}
+    times: dict[str, list[tuple[float, float]]] = {"async": [], "plain": []}
     for number in range(tests + 1):
         for name, taken in times.items():
-            before = time.perf_counter()
+            before, cpu = time.perf_counter(), time.process_time()
             if name == "async":
                 asyncio.run(with_loop(number))
             else:
                 plain(number)
-            taken.append(time.perf_counter() - before)
+            taken.append((time.perf_counter() - before, time.process_time() - cpu))
     for name, taken in times.items():
         print(shown(name, taken))
 
