@@ -87,6 +87,10 @@ def _walk(nodes: Sequence[Node], memos: dict[str, object], attempt: int, found: 
     return True
 
 
+def _is_input(memo: object) -> bool:
+    return isinstance(memo, dict) and set(memo) == {"input"}
+
+
 Post = Callable[[str, str, int, list[dict[str, object]]], Awaitable[int]]
 """Posts steps: run id, queue item id, generation, operations. Gives the HTTP status, 0 if none came."""
 SendEvent = Callable[[dict[str, object], str], Awaitable[None]]
@@ -98,6 +102,8 @@ class App:
     def __init__(self, name: str, programs: Sequence[Program], clock: SimClock, trace: Trace) -> None:
         self.name = name
         self.programs = {program.slug: program for program in programs}
+        self.inputs: dict[tuple[str, str], object] = {}
+        """Input that steps were given by whoever ran them again."""
         self.executions: dict[tuple[str, str], list[object]] = {}
         self.down = False
         self.generation = 0
@@ -124,6 +130,10 @@ class App:
         if body["use_api"]:
             assert self.fetch_steps is not None
             memos = self.fetch_steps(run)
+        inputs = {step: memo["input"] for step, memo in memos.items() if _is_input(memo)}
+        for step, given in inputs.items():
+            self.inputs[run, step] = given
+            del memos[step]
         attempt = body["ctx"]["attempt"]
         found = walk(program.nodes, memos, attempt)
         if target != "step":
@@ -220,7 +230,9 @@ class App:
 
     async def _run_code(self, run: str, node: Step) -> dict[str, object]:
         results = self.executions.setdefault((run, hashed(node)), [])
-        value = {"step": node.id, "execution": len(results)}
+        value: dict[str, object] = {"step": node.id, "execution": len(results)}
+        if (run, hashed(node)) in self.inputs:
+            value["input"] = self.inputs[run, hashed(node)]
         results.append(value)
         self._trace.note(f"app: the code of {node.id} runs, for the {len(results)}. time", run)
         if node.sends and self.send_event is not None:

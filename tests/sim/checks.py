@@ -152,6 +152,9 @@ class Calls:
             self._checks.fail("memo", f"the stack of a call is {stack}, the store has other steps", run_id)
             return
         carried = {step.step_id: json.loads(step.memo) for step in stored[: len(stack)]}
+        edited = json.loads(tables.runs[run_id].from_step or b"{}")
+        if "input" in edited and edited["id"] not in {step.step_id for step in stored}:
+            carried[edited["id"]] = {"input": edited["input"]}
         if body["steps"] != ({} if body["use_api"] else carried):
             self._checks.fail("memo", f"a call carries {body['steps']}, recorded is {carried}", run_id)
         if body["ctx"]["attempt"] != attempt:

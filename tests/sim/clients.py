@@ -68,7 +68,9 @@ class Clients:
         """Somebody wants something."""
         random = self._random
         kind = random.random()
-        if self._world.scenario.ruled and random.random() < 0.5:
+        if random.random() < 0.12:
+            self._go(self._world.operators.act())
+        elif self._world.scenario.ruled and random.random() < 0.5:
             self._go(self._manage() if random.random() < 0.15 else self.send(self._events(STARTING)))
         elif kind < 0.4:
             self._go(self.send(self._events(STARTING)))

@@ -14,6 +14,7 @@ from perdure.shard.rows import EventRow, ItemRow, KeyRef, RunRow, WaitRow
 from tests.sim.flow import Flow
 from tests.sim.looking import LookingBack
 from tests.sim.memory_store import Tables
+from tests.sim.operators import Again
 from tests.sim.oracle import Oracle
 from tests.sim.programs import CONDITIONS, Program
 
@@ -54,6 +55,7 @@ class Commits:
         self.oracle = Oracle(checks, self._programs, settings)
         self.flow = Flow(checks, self._programs, settings)
         self.looking = LookingBack(checks)
+        self.again = Again(checks)
         self.number = 0
         self.stored_ids: set[str] = set()
         self.submitted: dict[str, int] = {}
@@ -101,6 +103,9 @@ class Commits:
         self.flow.committed(tables, changes)
         self._check_events(tables, changes)
         self.looking.committed(tables, changes)
+        self.again.committed(
+            tables, changes, [tables.runs[run_id] for run_id, row in self._runs.items() if row is None]
+        )
         self.oracle.committed(tables, changes)
 
     def _note(self, changes: Changes) -> None:
@@ -148,7 +153,7 @@ class Commits:
         self._checks.trace.note(f"run: {self._programs[row.function_id].slug} for {row.event_id}", row.id)
         event = tables.events[json.loads(row.receipts)[0]]
         program = self._programs[row.function_id]
-        if event.name in (INVOKED, SCHEDULED):
+        if event.name in (INVOKED, SCHEDULED) or row.original_run_id is not None:
             return
         if not _starts(program, event):
             self._fail("events", f"{program.slug} starts by {event.name}, which does not meet it", row.id)
@@ -256,7 +261,7 @@ class Commits:
 
 def _told_besides(tables: Tables, row: RunRow) -> list[str]:
     """An event for each further step that invoked a function by an event of a batch."""
-    if row.batch_id is None:
+    if row.batch_id is None or row.original_run_id is not None:
         return []
     further = [tables.events[receipt] for receipt in json.loads(row.receipts)[1:]]
     return ["inngest/function.finished" for event in further if correlation_of(event)]

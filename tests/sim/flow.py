@@ -132,8 +132,9 @@ class Flow:
         created = [changes.runs[run_id] for run_id, before in self._runs.items() if before is None]
         for row in created:
             self._take_run(tables, row)
-        self._check_rates(tables, changes, created)
-        self.held.committed(tables, changes, created)
+        fresh = [row for row in created if row.original_run_id is None]
+        self._check_rates(tables, changes, fresh)
+        self.held.committed(tables, changes, fresh)
         entering = [
             row
             for key, row in changes.items.items()
@@ -388,7 +389,9 @@ class Flow:
         for event in tables.events.values():
             if event.internal_id in reason and event.receipt > json.loads(row.receipts)[0]:
                 for rule in needs.rules.cancel:
-                    if rule["event"] == event.name and _cancels(rule, needs.event, event, row.created_at):
+                    timely = self.jumped_at or "timeout" not in rule
+                    timely = timely or event.received_at <= row.created_at + ms(rule["timeout"])
+                    if rule["event"] == event.name and timely and _meets(rule, needs.event, event):
                         return True
         return False
 
@@ -435,9 +438,7 @@ def _count(taken: dict[str, int], counters: Iterable[str]) -> None:
         taken[counter] = taken.get(counter, 0) + 1
 
 
-def _cancels(rule: Fields, event: Event, other: EventRow, created_at: int) -> bool:
+def _meets(rule: Fields, event: Event, other: EventRow) -> bool:
     from tests.sim.programs import CONDITIONS
 
-    if not CONDITIONS[rule.get("if") or ""](event, json.loads(other.body)):
-        return False
-    return "timeout" not in rule or other.received_at <= created_at + ms(rule["timeout"])
+    return CONDITIONS[rule.get("if") or ""](event, json.loads(other.body))

@@ -75,6 +75,17 @@ class RunModel:
         """The run was created, and starts at `due`."""
         self.pending.append(Pending("discovery", "", NO_GROUP, (due, due), stack=0))
 
+    def copy(self, steps: dict[str, object]) -> None:
+        """It begins with these steps of another run."""
+        self.steps = dict(steps)
+        for item in self.pending:
+            item.stack = len(steps)
+
+    def begin_with(self, step_id: str) -> None:
+        """Its first call is for a step, as that has other input."""
+        (first,) = self.pending
+        self.pending = [Pending("step", step_id, NO_GROUP, first.due)]
+
     def check_limit(self, known: int) -> None:
         """Fail the run if steps were recorded beyond its limit."""
         limit = self._settings.steps_per_run

@@ -115,6 +115,8 @@ class Oracle:
             row = tables.runs[model.id]
             event = tables.events[json.loads(row.receipts)[0]]
             model.begin(now if row.batch_id else max(now, event.ts))
+        elif entry.kind == "copied":
+            self._copied(tables, model, note)
         elif entry.kind == "call":
             item = model.find(note["item"], note.get("step", ""))
             if item.row is None or not item.row.in_flight or item.row.generation != note["generation"]:
@@ -131,6 +133,19 @@ class Oracle:
             model.retry(item, item.attempt, now, None)
         elif entry.kind == "ended":
             self._ended(tables, model, note)
+
+    def _copied(self, tables: Tables, model: RunModel, note: dict[str, Any]) -> None:
+        """The run begins with the steps of another that were recorded before one, or with all."""
+        recorded = sorted(tables.steps.get(note["run"], {}).values(), key=lambda step: step.position)
+        ids, copied = [step.step_id for step in recorded], note.get("steps", [])
+        if copied != ids[: len(copied)] or (note["from"] in ids and len(copied) > ids.index(note["from"])):
+            raise Modelled(f"of {ids} it has copied {copied}, up to {note['from']}")
+        row = tables.runs[model.id]
+        if json.loads(row.from_step or b"{}").get("id") != note["from"]:
+            raise Modelled(f"{note} is not what the row says: {row.from_step!r}")
+        model.copy({step.step_id: json.loads(step.memo) for step in recorded[: len(copied)]})
+        if note.get("edited"):
+            model.begin_with(note["from"])
 
     def _answer(self, run_id: str, n: int, generation: int) -> Answer:
         result = self._checks.calls.delivered.get((run_id, n, generation))
@@ -254,8 +269,13 @@ class Oracle:
             return
         if note["status"] == "CANCELLED":
             reason = note.get("reason", "")
-            if model.id not in self.cancelled and not self._checks.commits.flow.cancels(
-                tables, model.id, reason
+            by_job = "bulk cancellation" in reason and self._checks.commits.again.cancels(
+                tables.runs[model.id]
+            )
+            if (
+                model.id not in self.cancelled
+                and not by_job
+                and not self._checks.commits.flow.cancels(tables, model.id, reason)
             ):
                 raise Modelled(f"the run is cancelled, and nobody asked for it ({reason})")
         elif note["status"] == "SKIPPED":
@@ -335,6 +355,8 @@ def _answers(tables: Tables, row: RunRow, correlation: str) -> bool:
     """Whether a run is what a step has invoked: by its event, or by one of those of its batch."""
     from tests.sim.commits import correlation_of
 
+    if row.original_run_id is not None:
+        return False
     if row.batch_id is None:
         return row.correlation == correlation
     return any(correlation_of(tables.events[receipt]) == correlation for receipt in json.loads(row.receipts))

@@ -14,7 +14,7 @@ from typing import Any
 from perdure.core.pacing import YOUNG_MS, Gate
 from perdure.protocol.op_options import signal_options
 from perdure.protocol.replies import OpsReply
-from perdure.shard import decide, matching
+from perdure.shard import decide, matching, rerunning
 from perdure.shard.batch import Batch
 from perdure.shard.dispatch import Dispatcher
 from perdure.shard.loads import Loads
@@ -167,6 +167,17 @@ def lookback_forgets() -> list[Patch]:
     return [(Loads, "prepare_lookback", prepare_lookback)]
 
 
+def rerun_twice() -> list[Patch]:
+    """A rerun whose commit has landed although it seemed to fail is decided as if it had not."""
+    real = rerunning.create_rerun
+
+    def create_rerun(state: State, command: Any) -> Any:
+        command.made = ""
+        return real(state, command)
+
+    return [(decide, "create_rerun", create_rerun)]
+
+
 RELAPSES: dict[str, Callable[[], list[Patch]]] = {
     each.__name__: each
     for each in (
@@ -182,5 +193,6 @@ RELAPSES: dict[str, Callable[[], list[Patch]]] = {
         call_after_end,
         continued_with_another_event,
         lookback_forgets,
+        rerun_twice,
     )
 }

@@ -24,6 +24,7 @@ from tests.sim.checks import Checks, Failure
 from tests.sim.clients import Clients
 from tests.sim.decisions import mistakes
 from tests.sim.disk import Crashed, Disk
+from tests.sim.operators import Operators
 from tests.sim.programs import Author
 from tests.sim.scenario import Scenario, applied
 from tests.sim.server import ConnectionLost, Refused, Server
@@ -82,6 +83,7 @@ class World:
         self.checks.commits.oracle.raising = scenario.decision_raises > 0
         self.server = Server(self)
         self.clients = Clients(self)
+        self.operators = Operators(self)
         self.chaos = Chaos(self)
         self.app.send_event = self.clients.send_from_app
         self.disk.crash = self.server.crash
@@ -90,6 +92,10 @@ class World:
         self._over = loop.create_future()
         self.checks.on_failure = self._stop
         self.checks.now = self.clock.now
+
+    def now(self) -> int:
+        """The time (ms) by which the server goes."""
+        return self.clock.now()
 
     def entropy(self, count: int) -> bytes:
         """Random bytes for the server."""

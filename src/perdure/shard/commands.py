@@ -282,6 +282,8 @@ class Rerun(Command):
     """The keys of the function's rules, by run; and what was read under them."""
     found: dict[KeyRef, bytes] = field(default_factory=dict)
     asked: bool = False
+    made: str = ""
+    """The run that it has created. If that commit landed although it seemed to fail, there is not to be another."""
 
     def again(self) -> None:
         Command.again(self)

@@ -132,7 +132,8 @@ class Decider:
         if isinstance(command, LookBack):
             return self._loads.prepare_lookback(command)
         if isinstance(command, Rerun) and not command.asked:
-            return self._loads.prepare_reruns(command, [command.run])
+            known = [command.run, command.made] if command.made else [command.run]
+            return self._loads.prepare_reruns(command, known)
         if isinstance(command, CallEnded) and command.signals is None:
             return self._prepare_answer(command)
         return True

@@ -44,6 +44,8 @@ def create_rerun(state: State, command: Rerun) -> str | None:
     old = state.memory.get(command.run)
     if old is None:
         return None
+    if command.made and state.memory.get(command.made) is not None:
+        return command.made
     function: Function | None = state.functions.by_id.get(old.function_id)
     if function is None or function.archived:
         raise RequestError(409, "The function of this run is not served any more. Sync its app first.")
@@ -51,7 +53,9 @@ def create_rerun(state: State, command: Rerun) -> str | None:
     if command.from_step is not None:
         copied = tuple(_steps_before(old, command.from_step.id, command.memos))
         how = Beginning(from_step=command.from_step, copied=copied)
-    return start_rerun(state, function, old, command.flow_keys.get(old.id), command.found, how).id
+    run = start_rerun(state, function, old, command.flow_keys.get(old.id), command.found, how)
+    command.made = run.id
+    return run.id
 
 
 def start_rerun(
