@@ -190,7 +190,7 @@ def _rest(server: Server, more: Sequence[Route]) -> Starlette:
     async def metrics(request: Request) -> Response:
         if wants_page(request):
             return await pages.show(request)
-        text = exposition(server.shard, server.gauges, server.intake.held)
+        text = exposition(server.shard, server.gauges, server.intake.held, server.workers())
         return Response(text, headers={"Content-Type": CONTENT_TYPE})
 
     async def dropped(_: Request) -> Response:

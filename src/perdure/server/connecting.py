@@ -41,7 +41,7 @@ from perdure.server.json import JsonResponse
 from perdure.server.registering import take_in
 from perdure.shard.commands import CallWanted
 from perdure.shard.rows import CONNECT
-from perdure.shard.workers import WorkerApp, WorkerRecord
+from perdure.shard.workers import STATUSES, WorkerApp, WorkerRecord
 
 log = logging.getLogger("perdure.connect")
 
@@ -50,7 +50,6 @@ MAX_FLUSH_BYTES = 16 * 1024 * 1024
 GATEWAY_GROUP = "gw-dev"
 FLUSH_S = 10.0
 """An answer that is not on disk after so long (seconds) is to be flushed again."""
-STATUSES = ("CONNECTED", "READY", "DRAINING", "DISCONNECTING", "DISCONNECTED")
 PROTOBUF = "application/octet-stream"
 
 
@@ -258,7 +257,7 @@ def _metadata(record: WorkerRecord) -> dict[str, object]:
     groups = {app_uuid(app.name): app.group for app in record.apps}
     return {
         "id": record.id,
-        "gateway_id": GATEWAY_GROUP,
+        "gateway_id": record.gateway,
         "instance_id": record.instance_id,
         "all_worker_groups": groups,
         "synced_worker_groups": groups,

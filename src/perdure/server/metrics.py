@@ -5,11 +5,12 @@ Everything is counted where it happens anyway, and put into words only when some
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from perdure.core.model import RunStatus
 from perdure.shard.loop import Shard
+from perdure.shard.workers import STATUSES, WorkerRecord
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _ENDS = (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.SKIPPED)
@@ -36,7 +37,7 @@ class Gauges:
         self.loop_lag_max_s = max(self.loop_lag_max_s, self.loop_lag_s)
 
 
-def exposition(shard: Shard, gauges: Gauges, held_bytes: int) -> str:
+def exposition(shard: Shard, gauges: Gauges, held_bytes: int, workers: Sequence[WorkerRecord] = ()) -> str:
     """All metrics, in Prometheus' text format."""
     counts = shard.counts
     label = f'{{shard="{shard.number}"}}'
@@ -50,6 +51,12 @@ def exposition(shard: Shard, gauges: Gauges, held_bytes: int) -> str:
     lines += _metric("runs_ended_total", "counter", "Runs that ended.", ended)
     lines += _metric("wal_bytes", "gauge", "Size of the write-ahead log.", {"": gauges.wal_bytes()})
     lines += _metric("body_bytes_held", "gauge", "Request bodies being read in pieces.", {"": held_bytes})
+    by_status = {f'{{status="{name.lower()}"}}': 0 for name in STATUSES[:4]}
+    for worker in workers:
+        by_status[f'{{status="{STATUSES[worker.status].lower()}"}}'] += 1
+    lines += _metric("workers", "gauge", "Workers that are connected.", by_status)
+    at_workers = {"": sum(worker.in_use for worker in workers)}
+    lines += _metric("worker_calls", "gauge", "Calls that connected workers have.", at_workers)
     told = {'{fate="taken"}': gauges.step_lines, '{fate="dropped"}': gauges.step_lines_dropped}
     lines += _metric("step_log_entries_total", "counter", "What steps told while they ran.", told)
     lag = {"": round(gauges.loop_lag_s, 6)}

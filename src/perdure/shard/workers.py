@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+STATUSES = ("CONNECTED", "READY", "DRAINING", "DISCONNECTING", "DISCONNECTED")
+"""Where a connection stands, by its number in the protocol."""
+
 
 class WorkerApp(msgspec.Struct, frozen=True):
     """An app of a worker. Workers with the same `group` are alike: the same functions, SDK and version."""
@@ -18,10 +21,11 @@ class WorkerRecord(msgspec.Struct, frozen=True):
     """A worker that is connected. Times are ms since the epoch.
 
     `instance_id` is what it calls itself. `capacity` is how many calls it takes at once, 0 without a limit, and
-    `in_use` how many it has. `status` is a number of the protocol: 0 connected, 1 ready, 2 draining, 3 disconnecting.
+    `in_use` how many it has. `status` is a place in `STATUSES`. `gateway` is the id of the gateway that it is connected to.
     """
 
     id: str
+    gateway: str
     instance_id: str
     address: str
     status: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import suppress
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -226,6 +227,52 @@ class TestReady:
         await asyncio.to_thread(self._has_status, server, name, 2)
         await worker.close()
         await asyncio.to_thread(self._has_status, server, name, None)
+
+    async def test_the_same_in_graphql_and_metrics(self, server: Server, name: str) -> None:
+        first = await BareWorker.ready(server, app(name, "a", version="7"), max_worker_concurrency=3)
+        second = await BareWorker.ready(server, app(name), app(f"{name}-other"))
+        fields = (
+            "id gatewayId instanceId maxWorkerConcurrency appName app{name} status functionCount appVersion"
+        )
+        query = (
+            "query($a:[UUID!],$s:[ConnectV1ConnectionStatus!],$n:Int!,$c:String){workerConnections("
+            f"first:$n,after:$c,filter:{{appIDs:$a,status:$s}}){{totalCount pageInfo{{hasNextPage endCursor}} "
+            f"edges{{cursor node{{{fields} connectedAt lastHeartbeatAt disconnectedAt groupHash os memBytes}}}}}}}}"
+        )
+
+        def ask(**variables: object) -> dict[str, Any]:
+            given = {"a": [app_uuid(name), app_uuid(f"{name}-other")], "n": 40, **variables}
+            answer = server.http.post("/v0/gql", json={"query": query, "variables": given}).json()
+            assert "errors" not in answer, answer
+            return dict(answer["data"]["workerConnections"])
+
+        told = ask()
+        nodes = [edge["node"] for edge in told["edges"]]
+        assert told["totalCount"] == 3
+        assert [node["appName"] for node in nodes] == [f"{name}-other", name, name]
+        assert [node["id"] for node in nodes] == [second.started.connection_id] * 2 + [
+            first.started.connection_id
+        ]
+        assert is_ulid(nodes[0]["gatewayId"])
+        assert (nodes[2]["maxWorkerConcurrency"], nodes[2]["status"]) == (3, "READY")
+        assert (nodes[2]["appVersion"], nodes[2]["functionCount"], nodes[2]["os"]) == ("7", 1, "linux")
+        assert nodes[2]["app"] == {"name": name}
+        page = ask(n=2)
+        assert page["pageInfo"]["hasNextPage"]
+        rest = ask(n=2, c=page["pageInfo"]["endCursor"])
+        assert [edge["node"]["appName"] for edge in (*page["edges"], *rest["edges"])] == [
+            f"{name}-other",
+            name,
+            name,
+        ]
+        assert not rest["pageInfo"]["hasNextPage"]
+        assert ask(s=["DRAINING"])["totalCount"] == 0
+        one = f'{{workerConnection(connectionId:"{first.started.connection_id}"){{instanceId}}}}'
+        answer = server.http.post("/v0/gql", json={"query": one}).json()
+        assert answer["data"]["workerConnection"] == {"instanceId": "bare"}
+        assert 'perdure_workers{status="ready"} 2' in server.http.get("/metrics").text
+        await first.close()
+        await second.close()
 
     def _has_status(self, server: Server, name: str, status: int | None) -> None:
         def look() -> bool:

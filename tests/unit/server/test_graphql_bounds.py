@@ -41,6 +41,7 @@ class Bench:
             reader=reader,
             intake=None,
             sync=None,
+            workers=list,
         )
         self.endpoint = GraphqlEndpoint(self.server)
 

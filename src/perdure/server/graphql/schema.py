@@ -20,9 +20,8 @@ from graphql import (
 )
 
 from perdure.errors import PerdureError, RequestError
-from perdure.server.graphql import apps, events, mutations, runs, spans
+from perdure.server.graphql import apps, events, mutations, runs, spans, workers
 from perdure.server.graphql.session import Session
-from perdure.server.graphql.values import Page
 
 Resolver = Callable[..., Any]
 
@@ -45,20 +44,14 @@ KEYED = frozenset(
         "RunHistoryItem",
         "SpanResponse",
         "SpanMetadata",
-        # Nobody ever has one of these: apps connect by HTTP only, and events have no sources but clients.
+        # Nobody ever has one of these: events have no sources but clients.
         "EventSource",
-        "ConnectV1WorkerConnection",
     )
 )
 """Types whose values are dictionaries."""
 
 
-def _no_workers(*_: object, **__: object) -> Page:
-    return Page([], [], False, False, None, lambda: 0)
-
-
 _PAGES: dict[str, dict[str, Resolver]] = {
-    "Query": {"workerConnections": _no_workers, "workerConnection": lambda *_, **__: None},
     "PageInfo": {
         "hasNextPage": lambda page, _: page.has_next,
         "hasPreviousPage": lambda page, _: page.has_previous,
@@ -82,6 +75,7 @@ _TABLES: tuple[dict[str, dict[str, Resolver]], ...] = (
     runs.RESOLVERS,
     spans.RESOLVERS,
     mutations.RESOLVERS,
+    workers.RESOLVERS,
     _PAGES,
 )
 

@@ -46,6 +46,7 @@ class Session:
         self.now = server.shard.now()
         self.notices: list[str] = []
         """What the caller should know of the answer, beside the data."""
+        self.workers = server.workers()
         self._apps: dict[str, AppRow] = dict(state.apps)
         self._functions: dict[str, Function] = dict(state.functions.by_id)
         self._function_rows: dict[str, FunctionRow] = dict(state.function_rows)

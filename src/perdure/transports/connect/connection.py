@@ -102,8 +102,8 @@ class WorkerConnection:
         self._checked: list[CheckpointAck] = []
         self._flushing = False
 
-    def record(self) -> WorkerRecord:
-        """What is told of it."""
+    def record(self, gateway: str) -> WorkerRecord:
+        """What is told of it; `gateway` is the gateway's id."""
         said = self.said
         apps = [
             WorkerApp(group.app, group.version, group.hash, tuple(sorted(group.slugs)))
@@ -111,6 +111,7 @@ class WorkerConnection:
         ]
         return WorkerRecord(
             id=self.id,
+            gateway=gateway,
             instance_id=said.instance_id,
             address=self.socket.peer,
             status=int(self.status),

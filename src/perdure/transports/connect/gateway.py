@@ -74,6 +74,7 @@ class Gateway:
     """
 
     def __init__(self, settings: GatewaySettings, clock: Clock, entropy: Entropy, secret: bytes) -> None:
+        self.id = new_ulid(clock.now(), entropy(10))
         self.settings = settings
         self.workers = Workers()
         self.sessions: set[WorkerSession] = set()
@@ -154,7 +155,7 @@ class Gateway:
 
     def records(self) -> list[WorkerRecord]:
         """The workers that are connected, in the order in which they came."""
-        return [connection.record() for connection in self.workers]
+        return [connection.record(self.id) for connection in self.workers]
 
     def new_token(self) -> str:
         """A session token for a worker that is about to connect."""
