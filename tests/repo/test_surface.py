@@ -19,8 +19,18 @@ PUBLIC = {
 MIDDLEWARE = {
     "CallInfo", "Encryption", "Middleware", "MiddlewareError", "OpenTelemetry", "Payload", "StepInfo", "Wrap",
 }  # fmt: skip
-# Standard library modules are free; these are for the server, or for apps that connect, and every importing app would pay.
-SERVER_ONLY = ("aiohttp", "apsw", "cel_expr_python", "click", "httptools", "starlette", "uvicorn", "uvloop", "websockets")
+# Standard library modules are free; these are for the server, or for apps that connect: others must not pay for them.
+SERVER_ONLY = (
+    "aiohttp",
+    "apsw",
+    "cel_expr_python",
+    "click",
+    "httptools",
+    "starlette",
+    "uvicorn",
+    "uvloop",
+    "websockets",
+)
 
 
 def test_public_names_are_these_and_no_others() -> None:
