@@ -15,12 +15,14 @@ from concurrent.futures import Future as ThreadFuture
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import msgspec
 import uvloop
 
 from perdure.bootstrap import SWITCH_INTERVAL_S, RunningServer, running
 from perdure.config import ServerConfig
+from perdure.embedded.crossing import Threaded
 from perdure.embedded.doorway import Doorway
 from perdure.embedded.transport import InProcessTransport, registration_body
 from perdure.errors import ConfigError
@@ -47,6 +49,45 @@ class Options(msgspec.Struct, frozen=True):
     own_thread: bool = True
 
 
+class Errand:
+    """Something to be done on the engine's loop, for a coroutine on another one."""
+
+    __slots__ = ("_back", "_task", "_work", "outcome")
+
+    def __init__(self, work: Coroutine[Any, Any, Any], outcome: asyncio.Future[Any], back: Threaded) -> None:
+        self._work = work
+        self.outcome = outcome
+        self._back = back
+        self._task: asyncio.Task[Any] | None = None
+
+    def begin(self) -> None:
+        """On the engine's loop: start."""
+        self._task = asyncio.get_running_loop().create_task(self._work)
+        self._task.add_done_callback(self._ended)
+
+    def cancel(self) -> None:
+        """On the engine's loop: nobody waits for it any more."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def _ended(self, _: asyncio.Task[Any]) -> None:
+        with suppress(RuntimeError):  # the other loop is closed
+            self._back.put(Errand._arrive, self)
+
+    def _arrive(self) -> None:
+        """On the loop that waits: tell it."""
+        task = self._task
+        assert task is not None
+        if self.outcome.done():
+            return
+        if task.cancelled():
+            self.outcome.set_exception(ConnectionError("the embedded engine has ended"))
+        elif (error := task.exception()) is not None:
+            self.outcome.set_exception(error)
+        else:
+            self.outcome.set_result(task.result())
+
+
 class Engine:
     """The engine of one database. `start`, then `join` for each app; `stop` ends it and loses nothing."""
 
@@ -64,6 +105,8 @@ class Engine:
         self._thread: threading.Thread | None = None
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._into: Threaded | None = None
+        self._back: WeakKeyDictionary[asyncio.AbstractEventLoop, Threaded] = WeakKeyDictionary()
         self._stopping: asyncio.Event | None = None
         self._parts: RunningServer | None = None
         self._transport: InProcessTransport | None = None
@@ -101,19 +144,24 @@ class Engine:
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run something on the engine's loop, from any other. Raises ConnectionError if the engine has ended."""
-        loop = self._loop
-        if loop is None:
+        here = asyncio.get_running_loop()
+        if self._loop is here:
+            return await work
+        into = self._into
+        if into is None:
             work.close()
             raise ConnectionError("the embedded engine has ended")
-        if loop is asyncio.get_running_loop():
-            return await work
+        back = self._back.get(here)
+        if back is None:
+            back = self._back[here] = Threaded(here)
+        errand = Errand(work, here.create_future(), back)
+        into.put(Errand.begin, errand)
         try:
-            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, loop))
-        except RuntimeError:
-            if not loop.is_closed():
-                raise
-            work.close()
-            raise ConnectionError("the embedded engine has ended") from None
+            result: T = await errand.outcome
+        except asyncio.CancelledError:
+            into.put(Errand.cancel, errand)
+            raise
+        return result
 
     async def stop(self) -> None:
         """Start no more calls, wait for those under way, end."""
@@ -153,12 +201,13 @@ class Engine:
             else:
                 self._ready.set_exception(error)
         finally:
-            self._parts = self._loop = None
+            self._parts = self._loop = self._into = None
 
     def _begin(self, parts: RunningServer) -> None:
         self._parts = parts
         self._stopping = asyncio.Event()
         self._loop = asyncio.get_running_loop()
+        self._into = Threaded(self._loop)
         self._ready.set_result(None)
 
     async def _until_stopped(self, parts: RunningServer) -> None:

@@ -47,15 +47,32 @@ async def receive_events(server: Server, scope: Scope, receive: Receive, send: S
     reader = EventReader(seed, now, server.entropy, header(scope, b"content-type") or "")
     try:
         await _read(server, reader, receive)
-        stored, error = await _store(server, reader.events, now)
+        status, body = await _stored(server, reader, now)
     except RequestError as trouble:
-        stored, error = 0, _without_frames(trouble)
-    ids = [event.internal_id for event in reader.events[:stored]]
-    status, body = event_response(ids, error or reader.error)
+        status, body = event_response([], _without_frames(trouble))
     extra: Headers | None = None
     if status == 503:
         extra = [(b"retry-after", b"%d" % RETRY_AFTER_S)]
     await respond(send, status, body, TEXT_JSON, extra)
+
+
+async def accept(server: Server, body: bytes, seed_text: str | None) -> tuple[int, bytes]:
+    """Take in the events of a body that came without HTTP: status and body of what would be the answer."""
+    now = server.clock.now()
+    reader = EventReader(parse_seed(seed_text), now, server.entropy, "application/json")
+    reader.feed(body)
+    reader.finish()
+    try:
+        return await _stored(server, reader, now)
+    except RequestError as trouble:
+        return event_response([], _without_frames(trouble))
+
+
+async def _stored(server: Server, reader: EventReader, now: int) -> tuple[int, bytes]:
+    """Store what was read. Raises RequestError if that cannot be done at all."""
+    stored, error = await _store(server, reader.events, now)
+    ids = [event.internal_id for event in reader.events[:stored]]
+    return event_response(ids, error or reader.error)
 
 
 async def _read(server: Server, reader: EventReader, receive: Receive) -> None:
