@@ -43,6 +43,10 @@ class Gate:
         self._posting: deque[int] = deque()
         self._by_function: dict[str, int] = {}
 
+    def reset(self) -> None:
+        """Let as many calls through as an app over HTTP gets, whatever its workers took before."""
+        self.hard_limit, self.young_calls = HARD_LIMIT, YOUNG_CALLS
+
     def has_room(self, function_id: str, now: int, others_wait: bool) -> bool:
         """Whether a call of the function may start now (ms)."""
         self._forget_old(now)

@@ -39,7 +39,7 @@ from perdure.shard.looking_back import look_back
 from perdure.shard.registered import make_function, overridden
 from perdure.shard.rerunning import create_rerun
 from perdure.shard.rollups import PutRollups, put_rollups
-from perdure.shard.rows import AppRow, FunctionRow
+from perdure.shard.rows import CONNECT, AppRow, FunctionRow
 from perdure.shard.scheduling import put_schedules
 from perdure.shard.state import State
 from perdure.shard.step_logs import AddStepLogs, add_step_logs
@@ -279,6 +279,8 @@ def register_app(state: State, command: c.RegisterApp) -> None:
             None,
         )
     )
+    if command.method != CONNECT:
+        state.gate(app_id).reset()
     if modified:
         _put_functions(state, app_id, command)
     answer(state, command, c.Registered(app_id, modified))

@@ -158,18 +158,16 @@ class Dispatcher:
             return True
         return not self.paused and self._may_leave(queue, gate, now, self._others_wait(queue, gate))
 
-    def _workers_lack(self, workers: Workers, queue: Queue, gate: Gate) -> str:
-        """Why no worker takes a call of the queue: `no_worker` or `capacity`.
-
-        Empty if one does, and where the app is not called through workers.
-        """
+    def _called_through_workers(self, queue: Queue, gate: Gate) -> str | None:
+        """The name of the queue's app, if its calls go to workers that connect."""
         if gate is self._state.request_gate:
-            return ""
-        function = self._state.functions.by_id[queue.function_id]
-        app = self._state.apps.get(function.app_id)
-        if app is None or app.method != CONNECT:
-            return ""
-        free = workers.free(app.name, function.slug)
+            return None
+        app = self._state.apps.get(self._state.functions.by_id[queue.function_id].app_id)
+        return app.name if app is not None and app.method == CONNECT else None
+
+    def _workers_lack(self, workers: Workers, app: str, queue: Queue, gate: Gate) -> str:
+        """Why no worker takes a call of the queue: `no_worker` or `capacity`; empty if one does."""
+        free = workers.free(app, self._state.functions.by_id[queue.function_id].slug)
         if free is None:
             return "no_worker"
         return "" if free > len(gate.leaving) else "capacity"
@@ -262,9 +260,14 @@ class Dispatcher:
                     self._stalled.append(queue)
 
     def _may_leave(self, queue: Queue, gate: Gate, now: int, others_wait: bool) -> bool:
+        workers = self._workers
+        app = None if workers is None else self._called_through_workers(queue, gate)
+        if workers is None or app is None:
+            return gate.has_room(queue.function_id, now, others_wait)
+        gate.young_calls, gate.hard_limit = workers.pace(app)
         if not gate.has_room(queue.function_id, now, others_wait):
             return False
-        return self._workers is None or not self._workers_lack(self._workers, queue, gate)
+        return not self._workers_lack(workers, app, queue, gate)
 
     def _block(self, queue: Queue) -> None:
         """Take a queue out of the line until its gate has room."""
@@ -362,7 +365,12 @@ class Dispatcher:
             return "all"
         if gate.young(self._state.now) >= gate.young_calls:
             return "young"
-        return "" if self._workers is None else self._workers_lack(self._workers, queue, gate)
+        app = None if self._workers is None else self._called_through_workers(queue, gate)
+        return (
+            ""
+            if self._workers is None or app is None
+            else self._workers_lack(self._workers, app, queue, gate)
+        )
 
     def _build(self, run: Run, item: Item, function: Function) -> Call:
         state = self._state

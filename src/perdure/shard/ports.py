@@ -100,6 +100,9 @@ class Workers(Protocol):
     def free(self, app: str, slug: str) -> int | None:
         """How many more calls of a function the workers take that are ready now; None if there is no worker."""
 
+    def pace(self, app: str) -> tuple[int, int]:
+        """How many calls of an app may have just begun, and how many may be under way (`core.pacing`)."""
+
     def resume(self, call: ResumedCall, done: Callable[[CallAnswer | CallFailure], None]) -> None:
         """Take up a call that an earlier process has made and whose worker may still answer.
 

@@ -20,8 +20,8 @@ class WorkerApp(msgspec.Struct, frozen=True):
 class WorkerRecord(msgspec.Struct, frozen=True):
     """A worker that is connected. Times are ms since the epoch.
 
-    `instance_id` is what it calls itself. `capacity` is how many calls it takes at once, 0 without a limit, and
-    `in_use` how many it has. `status` is a place in `STATUSES`. `gateway` is the id of the gateway that it is connected to.
+    `instance_id` is what it calls itself, `gateway` the id of the gateway that it is connected to. `capacity` is how
+    many calls it takes at once, 0 without a limit, and `in_use` how many it has. `status` is a place in `STATUSES`.
     """
 
     id: str

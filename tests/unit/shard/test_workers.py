@@ -25,12 +25,16 @@ class FakeWorkers:
 
     def __init__(self) -> None:
         self.room: int | None = None
+        self.at_once = 24
         self.resumed: dict[str, tuple[ResumedCall, Callable[[CallAnswer | CallFailure], None]]] = {}
         self._changed: Callable[[], None] = lambda: None
 
     def free(self, app: str, slug: str) -> int | None:
         assert (app, slug) in {("app", "app-hello"), ("app", "app-other")}
         return self.room
+
+    def pace(self, app: str) -> tuple[int, int]:
+        return self.at_once, 1_000
 
     def resume(self, call: ResumedCall, done: Callable[[CallAnswer | CallFailure], None]) -> None:
         self.resumed[call.request_id] = (call, done)
@@ -112,6 +116,28 @@ async def test_no_more_calls_are_decided_at_once_than_workers_take() -> None:
     world.network.open[0].returns(1)
     await world.settle()
     assert len(world.network.calls) == 3
+
+
+@virtually
+async def test_workers_say_how_many_calls_may_begin_at_once() -> None:
+    world = await WorkerWorld().start(HELLO)
+    world.workers.at_once = 60
+    world.workers.has_room(1_000)
+    await world.send(*[an_event("test/hello") for _ in range(100)])
+    await world.settle()
+    assert len(world.network.open) == 60
+    # Over HTTP again, the app is paced as others are.
+    for call in world.network.open:
+        call.returns()
+    await World.register(world, HELLO)
+    await world.sleep(1)
+    for _ in range(10):
+        for call in world.network.open:
+            call.returns()
+        await world.settle()
+    await world.send(*[an_event("test/hello") for _ in range(100)])
+    await world.settle()
+    assert len(world.network.open) == 24
 
 
 @virtually

@@ -106,6 +106,10 @@ class Gateway:
         """How many more calls of a function the workers take that are ready now; None if there is no worker."""
         return self.workers.free(app, slug)
 
+    def pace(self, app: str) -> tuple[int, int]:
+        """How many calls of an app may have just begun, and how many may be under way."""
+        return self.workers.pace(app)
+
     def resume(self, call: ResumedCall, done: Done) -> None:
         """Wait for the answer to a call that an earlier process has made, as long as a lease is good."""
         request = Request(CallTarget(*call), None, done)
@@ -195,7 +199,8 @@ class Gateway:
         self._arm()
 
     def changed(self) -> None:
-        """There may be more room than before."""
+        """A worker takes calls now, or does no more."""
+        self.workers.changed()
         self._watcher()
 
     def checkpoints(self, entries: list[CheckpointEntry], told: Callable[[CheckpointAck], None]) -> None:

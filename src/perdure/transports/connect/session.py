@@ -94,8 +94,7 @@ class WorkerSession:
         """The worker reads too slowly to get more calls, or has caught up."""
         if self._connection is not None:
             self._connection.writable = yes
-            if yes:
-                self._gateway.changed()
+            self._gateway.changed()
 
     def lost(self, code: int | None, reason: str) -> None:
         """The socket is gone."""
@@ -113,6 +112,7 @@ class WorkerSession:
         """Tell the worker to connect anew, as this gateway will be gone soon."""
         if self._connection is not None:
             self._connection.status = Status.DISCONNECTING
+            self._gateway.changed()
             self._connection.send(Kind.GATEWAY_CLOSING)
             self._connection.flush()
 
@@ -245,6 +245,7 @@ class WorkerSession:
                 gateway.changed()
             case Kind.WORKER_PAUSE:
                 connection.status = Status.DRAINING
+                gateway.changed()
             case Kind.WORKER_LOGS if connection.extensions.logs:
                 gateway.logs(payload)
             case Kind.WORKER_STATUS:

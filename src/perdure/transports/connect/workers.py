@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
+from perdure.core.pacing import HARD_LIMIT, YOUNG_CALLS
 from perdure.transports.connect.connection import UNLIMITED, WorkerConnection
 
 
@@ -16,6 +17,7 @@ class Workers:
     def __init__(self) -> None:
         self.by_id: dict[str, WorkerConnection] = {}
         self._by_function: dict[tuple[str, str], list[WorkerConnection]] = {}
+        self._paces: dict[str, tuple[int, int]] = {}
 
     def __iter__(self) -> Iterator[WorkerConnection]:
         return iter(self.by_id.values())
@@ -23,12 +25,14 @@ class Workers:
     def add(self, connection: WorkerConnection) -> None:
         """A worker has been let in."""
         self.by_id[connection.id] = connection
+        self.changed()
         for group in connection.groups.values():
             for slug in group.slugs:
                 self._by_function.setdefault((group.app, slug), []).append(connection)
 
     def remove(self, connection: WorkerConnection) -> None:
         """Its socket is gone."""
+        self.changed()
         if self.by_id.get(connection.id) is connection:
             del self.by_id[connection.id]
         for group in connection.groups.values():
@@ -49,6 +53,26 @@ class Workers:
                     return UNLIMITED
                 found = (found or 0) + room
         return found
+
+    def pace(self, app: str) -> tuple[int, int]:
+        """How many calls of an app may have just begun, and how many may be under way.
+
+        A worker that names how many it takes may get as many at once; any other is paced as an app over HTTP is.
+        """
+        found = self._paces.get(app)
+        if found is None:
+            young = calls = 0
+            for connection in self.by_id.values():
+                if connection.ready and app in connection.groups:
+                    limit = connection.said.limit
+                    young += limit or YOUNG_CALLS
+                    calls += max(limit, HARD_LIMIT)
+            found = self._paces[app] = (young, calls) if calls else (YOUNG_CALLS, HARD_LIMIT)
+        return found
+
+    def changed(self) -> None:
+        """A worker takes calls now, or does no more."""
+        self._paces.clear()
 
     def choose(self, app: str, slug: str, passed: Collection[str] = ()) -> WorkerConnection | None:
         """Who gets the next call of a function, if somebody does that is not in `passed`."""
