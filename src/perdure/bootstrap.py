@@ -137,6 +137,7 @@ async def running(
             shard,
             reader,
             reader,
+            reader,
             clock,
             entropy,
             lambda: str(uuid.uuid4()),

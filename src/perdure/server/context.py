@@ -12,6 +12,7 @@ from perdure.errors import RequestError, ShardClosed
 from perdure.protocol.syncs import SyncOutcome
 from perdure.reading.port import Reader
 from perdure.reading.rollups import RollupReader
+from perdure.reading.timers import TimerReader
 from perdure.server.auth import Keys
 from perdure.server.http import Intake
 from perdure.server.metrics import Gauges
@@ -37,6 +38,7 @@ class Server:
     shard: Shard
     reader: Reader
     rollups: RollupReader
+    timers: TimerReader
     clock: Clock
     entropy: Entropy
     new_uuid: Callable[[], str]

@@ -11,9 +11,8 @@ import asyncio
 import msgspec
 
 from perdure.errors import RequestError
-from perdure.protocol.events import EventReader, IncomingEvent, event_response, internal_event, read_invoke
-from perdure.protocol.ids import new_ulid, parse_seed, seed_ulid
-from perdure.protocol.lifecycle import INVOKED, Invocation, invoked_event_data
+from perdure.protocol.events import EventReader, IncomingEvent, event_response, read_invoke
+from perdure.protocol.ids import parse_seed, seed_ulid
 from perdure.server.context import Server
 from perdure.server.http import (
     RETRY_AFTER_S,
@@ -28,6 +27,7 @@ from perdure.server.http import (
     read_parts,
     respond,
 )
+from perdure.server.invoking import invoke_function
 from perdure.shard.commands import ReceiveEvents
 
 EVENTS_AT_ONCE = 100
@@ -136,12 +136,8 @@ async def invoke(server: Server, scope: Scope, receive: Receive, send: Send, slu
     function = server.shard.state.functions.find(slug)
     if function is None:
         raise RequestError(404, f"could not find function with ID: {slug}")
-    now = server.clock.now()
     seed = parse_seed(header(scope, b"x-inngest-event-id-seed"))
-    internal_id = seed_ulid(seed, 0) if seed is not None else new_ulid(now, server.entropy(10))
-    data = invoked_event_data(request.data, Invocation(fn_id=function.slug))
-    event = internal_event(
-        INVOKED, data, internal_id, internal_id, request.ts or now, request.user, request.meta, request.v
+    internal_id = await invoke_function(
+        server, function, request, None if seed is None else seed_ulid(seed, 0)
     )
-    await server.submit(ReceiveEvents(events=[event], received_at=now, internal=True, target=function.id))
     await respond(send, 200, msgspec.json.encode({"id": internal_id, "status": 200}), TEXT_JSON)

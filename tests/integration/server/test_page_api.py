@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import threading
@@ -214,6 +215,37 @@ class TestFunctionsEventsApps:
         assert "no address" in api.refused("POST", "/api/apps/sync", 400, {"url": "nowhere"})
         assert api("POST", "/api/apps/sync", {"url": "http://127.0.0.1:9/api/inngest"})["problem"]
         assert "no app" in api.refused("DELETE", "/api/apps/ghost", 404)
+
+
+class TestSchedules:
+    def test_what_will_happen(self, api: Api, server: Server, scripted: Make) -> None:
+        cron = scripted(lambda call: Answer(200, None), triggers=[{"cron": "*/5 * * * *"}])
+        sleeper = scripted([ops(op("Sleep", "long-nap", name="36h"))])
+        event = sleeper.trigger()
+        run = until("the run", lambda: server.runs(event))[0]["run_id"]
+        until("the nap", lambda: [t for t in api("GET", "/api/schedules")["timers"] if t["run_id"] == run])
+        shown = api("GET", "/api/schedules")
+        (timer,) = [one for one in shown["timers"] if one["run_id"] == run]
+        assert (timer["name"], timer["kind"], timer["function"]) == ("long-nap", "sleep", sleeper.slug)
+        assert 35 * 3_600_000 < timer["at"] - shown["now"] <= 36 * 3_600_000
+        (schedule,) = [one for one in shown["schedules"] if one["function"] == cron.slug]
+        assert [later - at for at, later in itertools.pairwise(schedule["next"])] == [300_000] * 399
+        assert schedule["more"] is True
+        soon = api("GET", "/api/schedules", until=shown["now"] + 3_600_000)
+        assert run not in [one["run_id"] for one in soon["timers"]]
+        (schedule,) = [one for one in soon["schedules"] if one["function"] == cron.slug]
+        assert (len(schedule["next"]), schedule["more"]) == (12, False)
+        server.cancel(run)
+
+    def test_bad_times(self, api: Api) -> None:
+        assert "31 days" in api.refused("GET", "/api/schedules", 400, until=5)
+
+    def test_a_function_is_started_by_hand(self, api: Api, server: Server, scripted: Make) -> None:
+        fn = scripted(lambda call: Answer(200, call.body["event"]["data"].get("n")))
+        event = api("POST", f"/api/functions/{fn.slug}/start", {"data": {"n": 7}})["event_id"]
+        assert server.run(finished(server, event, fn.slug))["output"] == 7
+        assert api("POST", f"/api/functions/{fn.slug}/start", {})["event_id"]
+        assert "data" in api.refused("POST", f"/api/functions/{fn.slug}/start", 400, {"data": 7})
 
 
 class Listener:

@@ -8,8 +8,10 @@ import msgspec
 
 from perdure.core.flow.admission import Pause
 from perdure.core.functions import Function
+from perdure.protocol.events import read_invoke
 from perdure.server.api.endpoint import Asked, Endpoint, Nothing
 from perdure.server.context import Server
+from perdure.server.invoking import invoke_function
 from perdure.server.operating import served_function, set_overrides, set_pause
 
 
@@ -60,6 +62,19 @@ class OverridesBody(msgspec.Struct, frozen=True):
     """Parts of the configuration, with the SDK's own fields; empty to go back to what the code says."""
 
     overrides: dict[str, msgspec.Raw]
+
+
+class InvokeBody(msgspec.Struct, frozen=True):
+    """What the run gets as the data of its event, and as its user: JSON objects."""
+
+    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    user: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class EventRef(msgspec.Struct, frozen=True):
+    """An event, by its id on this server."""
+
+    event_id: str
 
 
 def _head(server: Server, function: Function) -> FunctionHead:
@@ -115,8 +130,15 @@ async def override_function(server: Server, asked: Asked[Nothing, OverridesBody]
     return _detail(server, served_function(server, slug))
 
 
+async def start_function(server: Server, asked: Asked[Nothing, InvokeBody]) -> EventRef:
+    """Start a run of a function now, with data of one's own."""
+    function = served_function(server, asked.path["slug"])
+    return EventRef(await invoke_function(server, function, read_invoke(msgspec.json.encode(asked.body))))
+
+
 ENDPOINTS = [
     Endpoint("GET", "/api/functions", list_functions, FunctionList),
+    Endpoint("POST", "/api/functions/{slug:path}/start", start_function, EventRef, body=InvokeBody),
     Endpoint("POST", "/api/functions/{slug:path}/pause", pause_function, FunctionDetail, body=PauseBody),
     Endpoint(
         "PUT", "/api/functions/{slug:path}/overrides", override_function, FunctionDetail, body=OverridesBody

@@ -8,14 +8,13 @@ import msgspec
 from graphql import GraphQLError
 
 from perdure.core.model import RunStatus
-from perdure.protocol.events import internal_event, read_invoke
-from perdure.protocol.ids import new_ulid
-from perdure.protocol.lifecycle import INVOKED, Invocation, invoked_event_data
+from perdure.protocol.events import read_invoke
 from perdure.protocol.urls import normalize_app_url
 from perdure.reading.port import RunRecord
 from perdure.server.graphql.session import Session, checked_run_id, unknown_run
+from perdure.server.invoking import invoke_function as invoke
 from perdure.server.rerunning import WantedStep, rerun_run
-from perdure.shard.commands import CancelRun, Command, ReceiveEvents, RemoveApp
+from perdure.shard.commands import CancelRun, Command, RemoveApp
 from perdure.shard.rows import AppRow
 
 SYNC_SECONDS = 15.0
@@ -111,26 +110,7 @@ def invoke_function(
         key: value for key, value in (("data", data), ("user", user), ("meta", meta)) if value is not None
     }
     request = read_invoke(msgspec.json.encode(given))
-    server, now = session.server, session.server.clock.now()
-    payload = invoked_event_data(request.data, Invocation(fn_id=found[0].slug))
-
-    async def receive() -> object:
-        internal_id = new_ulid(now, server.entropy(10))
-        event = internal_event(
-            INVOKED,
-            payload,
-            internal_id,
-            internal_id,
-            request.ts or now,
-            request.user,
-            request.meta,
-            request.v,
-        )
-        return await server.submit(
-            ReceiveEvents(events=[event], received_at=now, internal=True, target=found[0].id)
-        )
-
-    session.ask(receive)
+    session.ask(lambda: invoke(session.server, found[0], request))
     return True
 
 

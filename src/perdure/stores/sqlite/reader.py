@@ -39,7 +39,8 @@ from perdure.reading.port import (
     WholeRun,
 )
 from perdure.reading.rollups import RollupRecord
-from perdure.stores.sqlite import explaining, rollups, run_listing, step_logs, whole_run
+from perdure.reading.timers import TimerRecord
+from perdure.stores.sqlite import explaining, rollups, run_listing, step_logs, timers, whole_run
 from perdure.stores.sqlite.connections import connect_reader, explain
 from perdure.stores.sqlite.stepping_aside import held_lock, step_aside
 
@@ -126,6 +127,7 @@ STATEMENTS = (
     *run_listing.STATEMENTS,
     *step_logs.STATEMENTS,
     *rollups.STATEMENTS,
+    *timers.STATEMENTS,
     *whole_run.STATEMENTS,
     EVENT,
     RUNS_OF_EVENT,
@@ -318,6 +320,14 @@ class SqliteReader:
     async def newest_rollup(self) -> int:
         """Up to when things have been summed up."""
         return await self._ask(rollups.newest)
+
+    async def timers(self, function_ids: list[str], since: int, until: int, limit: int) -> list[TimerRecord]:
+        """What happens to runs of these functions in a time."""
+        return await self._ask(lambda db: timers.timers(db, function_ids, since, until, limit))
+
+    async def newest_of_schedules(self, function_id: str, limit: int) -> list[str]:
+        """The newest runs of a function that a schedule started."""
+        return await self._ask(lambda db: timers.newest_of_schedules(db, function_id, limit))
 
     async def calls_ahead(
         self, function_id: str, part: str, rank: int, run_id: str, n: int, *, most: int = 1_000_000

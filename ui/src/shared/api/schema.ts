@@ -157,6 +157,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/functions/{slug}/start": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Start a run of a function now, with data of one's own. */
+        post: operations["start_function"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/health": {
         parameters: {
             query?: never;
@@ -310,6 +327,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/schedules": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What schedules and sleeping runs will do next. */
+        get: operations["list_schedules"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/server": {
         parameters: {
             query?: never;
@@ -416,6 +450,13 @@ export interface components {
             runs: components["schemas"]["Run"][];
         };
         /**
+         * EventRef
+         * @description An event, by its id on this server.
+         */
+        EventRef: {
+            event_id: string;
+        };
+        /**
          * Events
          * @description A page of events. `cursor` goes on behind it, None at the end.
          */
@@ -491,6 +532,14 @@ export interface components {
         HealthList: {
             at: number[];
             functions: components["schemas"]["Health"][];
+        };
+        /**
+         * InvokeBody
+         * @description What the run gets as the data of its event, and as its user: JSON objects.
+         */
+        InvokeBody: {
+            data?: unknown;
+            user?: unknown;
         };
         /**
          * Lengths
@@ -742,6 +791,39 @@ export interface components {
             until?: number;
         };
         /**
+         * Schedule
+         * @description A schedule of a function: when it fires next, and its last runs, newest first.
+         */
+        Schedule: {
+            app: string;
+            cron: string;
+            function: string;
+            function_name: string;
+            last: components["schemas"]["Run"][];
+            more: boolean;
+            next: number[];
+            paused: boolean;
+        };
+        /**
+         * Schedules
+         * @description What will happen from `now` until a time. `more` says that there are more timers than are told.
+         */
+        Schedules: {
+            more: boolean;
+            now: number;
+            schedules: components["schemas"]["Schedule"][];
+            timers: components["schemas"]["Timer"][];
+            until: number;
+        };
+        /**
+         * SchedulesQuery
+         * @description Until when (ms since the epoch; a week from now if nothing is said).
+         */
+        SchedulesQuery: {
+            /** @default null */
+            until?: number | null;
+        };
+        /**
          * ServerInfo
          * @description The server. `ahead` is how far its clock is ahead of the real one, in ms, after travel in time.
          */
@@ -760,6 +842,18 @@ export interface components {
         Synced: {
             problem: string | null;
             url: string;
+        };
+        /**
+         * Timer
+         * @description Something that will happen to a run: the end of a sleep or a wait, a call that is put off.
+         */
+        Timer: {
+            at: number;
+            function: string;
+            function_name: string;
+            kind: string;
+            name: string;
+            run_id: string;
         };
         /**
          * Total
@@ -1121,6 +1215,41 @@ export interface operations {
             };
         };
     };
+    start_function: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                slug: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["InvokeBody"];
+            };
+        };
+        responses: {
+            /** @description What was asked for. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EventRef"];
+                };
+            };
+            /** @description What is wrong, and what to do. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     list_health: {
         parameters: {
             query?: never;
@@ -1404,6 +1533,37 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Outcomes"];
+                };
+            };
+            /** @description What is wrong, and what to do. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_schedules: {
+        parameters: {
+            query?: {
+                until?: number | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What was asked for. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Schedules"];
                 };
             };
             /** @description What is wrong, and what to do. */
