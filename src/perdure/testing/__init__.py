@@ -15,20 +15,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from perdure.testing.differences import Difference, Replay
     from perdure.testing.failures import Differs, Failure, NotSettled, UnexpectedRequest, UnknownStep
     from perdure.testing.logs import LogLine, Progress
     from perdure.testing.mocks import FunctionMock, OutsideRequest, StepCall, StepMock
-    from perdure.testing.replaying import Difference, Replay, replay_export
+    from perdure.testing.replaying import replay_export
     from perdure.testing.run_steps import Attempt, RunError, RunStep
     from perdure.testing.runs import Run, Wait
     from perdure.testing.server import Server
     from perdure.testing.sync_server import SyncServer
 
 _WHERE = {
+    "differences": ("Difference", "Replay"),
     "failures": ("Differs", "Failure", "NotSettled", "UnexpectedRequest", "UnknownStep"),
     "logs": ("LogLine", "Progress"),
     "mocks": ("FunctionMock", "OutsideRequest", "StepCall", "StepMock"),
-    "replaying": ("Difference", "Replay", "replay_export"),
+    "replaying": ("replay_export",),
     "run_steps": ("Attempt", "RunError", "RunStep"),
     "runs": ("Run", "Wait"),
     "server": ("Server",),

@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from perdure.core.model import RunStatus
 from perdure.core.settings import Settings
 from perdure.reading.port import WholeRun
 from perdure.sdk.app import App
@@ -31,6 +32,7 @@ from perdure.sdk.errors import UsageError
 from perdure.sdk.function import Function
 from perdure.sdk.middleware import Chain
 from perdure.sdk.step_logs import StepLogs
+from perdure.shard.batch import Batch
 from perdure.shard.commands import Command, MoveClock, RegisterApp
 from perdure.shard.loop import Shard
 from perdure.shard.travel import Travel
@@ -122,6 +124,7 @@ class Engine:
         path = self._folder / "perdure.db"
         self._store = SqliteStore.open(path, SqliteSettings(durable=False))
         self.shard = Shard(self._store, self.calls, self.clock, self.entropy, Settings())
+        self.shard.on_commit.append(self._committed)
         self.calls.inside.attach(self.shard)
         await self.shard.start()
         self.reads = Reads(path, self.shard.number)
@@ -222,6 +225,13 @@ class Engine:
             self._foreign.add(slug)
             return
         self.hand_over(RegisterApp(registration=foreign_registration(slug)))
+
+    def _committed(self, batch: Batch) -> None:
+        """Stop the code of runs that have been cancelled."""
+        for run in batch.runs.values():
+            if run.status is RunStatus.CANCELLED:
+                for call in list(self.mocks.running.pop(run.id, ())):
+                    call.abandon()
 
     # Looking
 

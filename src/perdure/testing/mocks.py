@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import weakref
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -141,6 +142,8 @@ class Mocks:
         self.functions: dict[str, FunctionMock] = {}
         self.reached: defaultdict[str, dict[str, None]] = defaultdict(dict)
         """Ids of steps that were run, by function."""
+        self.running: defaultdict[str, weakref.WeakSet[Call]] = defaultdict(weakref.WeakSet)
+        """Calls in which steps have run, by run."""
 
     def add(self, mock: StepMock) -> StepMock:
         """Let it stand in, before those that came earlier."""
@@ -159,6 +162,7 @@ class Mocks:
     def code_for(self, call: Call, step: Step, code: Callable[..., Any]) -> Callable[..., Any]:
         """What runs in the place of a step's code."""
         slug, step_id = call.function.slug, step.key.step_id
+        self.running[call.job.run_id].add(call)
         self.reached[slug][step_id] = None
         mock = self.of(slug, step_id)
         if mock is None:

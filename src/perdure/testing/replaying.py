@@ -15,11 +15,12 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine, Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from perdure.protocol.ids import hash_step_id
+from perdure.protocol.memos import data_memo, error_memo
 from perdure.sdk import codec
 from perdure.sdk.app import App
 from perdure.sdk.calling import run_job
@@ -28,56 +29,21 @@ from perdure.sdk.http import Answer
 from perdure.sdk.job import DEFAULT_ATTEMPTS, Job
 from perdure.sdk.middleware import Payload
 from perdure.sdk.reply import Reply
-from perdure.testing.failures import Differs, UnknownStep, near
+from perdure.testing.differences import (
+    Difference,
+    Kind,
+    Replay,
+    Told,
+    in_the_past,
+    listed,
+    new_step,
+    place_after,
+)
+from perdure.testing.failures import UnknownStep, near
 from perdure.testing.recording import RecordedStep, Recording, Source, read_recording
-from perdure.testing.run_steps import RunError, read_run_error
+from perdure.testing.run_steps import read_run_error
 
 T = TypeVar("T")
-Kind = Literal["renamed", "order", "missing", "new", "output", "end"]
-
-
-class Difference(msgspec.Struct, frozen=True):
-    """The first thing that the code does otherwise, after `after` recorded steps.
-
-    `kind` is `renamed` (the code comes to a step that the recording has not, in the place of one that it has),
-    `order` (to one that comes later), `missing` (the code ends without coming to a recorded step), `new` (it comes to
-    one more step), `output` (it returns something else) or `end` (it fails where the run had returned, or the other way
-    round, or ends where the run was under way). `recorded` and `found` are the two sides, in words.
-    """
-
-    kind: Kind
-    after: int
-    recorded: str
-    found: str
-    text: str
-
-    def __str__(self) -> str:
-        return self.text
-
-
-class Replay(msgspec.Struct, frozen=True):
-    """What came of a replay. `steps` are the ids of the recorded steps that the code came to, before a difference."""
-
-    function: str
-    steps: list[str]
-    difference: Difference | None = None
-
-    @property
-    def same(self) -> bool:
-        """Whether the code does what the recording says."""
-        return self.difference is None
-
-    def __str__(self) -> str:
-        lines = [f"{'✓' if self.same else '✗'} {self.function}, replayed"]
-        lines += [f"  ✓ {step}" for step in self.steps]
-        if self.difference is not None:
-            lines.append(f"  ✗ {self.difference}")
-        return "\n".join(lines)
-
-    def assert_same(self) -> None:
-        """Raises `Differs` with the first difference, if there is one."""
-        if self.difference is not None:
-            raise Differs(str(self))
 
 
 def replay_export(
@@ -86,35 +52,21 @@ def replay_export(
     *,
     function: Function[Any, Any] | None = None,
     results: Mapping[str, Any] | None = None,
+    run_new_steps: bool = False,
 ) -> Replay:
     """Replay an exported run against the code of an app.
 
     `source` is a file, or the document. `function` names the one to run if it has another id now. `results` are those
     of steps that the recording has not, by their ids: such steps are no difference then, and the code goes on with
-    these results. Raises `UsageError` if the export cannot be used, `UnknownStep` if the app has no such function.
+    these results. With `run_new_steps` the code of new steps is really run (of `step.run`; what the server would do,
+    such as a sleep or an invoke, still needs a result).
+
+    Raises `UsageError` if the export cannot be used, `UnknownStep` if the app has no such function.
     """
     recording = read_recording(source)
     chosen = function or _function(app, recording)
-    replayer = _Replayer(recording, app, chosen, dict(results or {}))
+    replayer = _Replayer(recording, app, chosen, dict(results or {}), run_new_steps)
     return _alone(replayer.replay())
-
-
-class _Told(msgspec.Struct):
-    """What a call came to: steps (hash to id) it stands at, or its end."""
-
-    steps: dict[str, str]
-    ended: bool
-    output: bytes = b"null"
-    error: RunError | None = None
-
-    def __str__(self) -> str:
-        if self.error is not None:
-            return f"fails with {self.error}"
-        if self.ended:
-            return f"returns {_short(self.output)}"
-        if not self.steps:
-            return "comes to no step, and does not end"
-        return f"comes to {_listed(list(self.steps.values()))}"
 
 
 class _Log(dict[str, bytes]):
@@ -134,19 +86,28 @@ class _Op(msgspec.Struct):
     id: str
     op: str = ""
     displayName: str = ""
+    data: msgspec.Raw = msgspec.Raw(b"null")
+    error: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class _Replayer:
     def __init__(
-        self, recording: Recording, app: App, function: Function[Any, Any], results: dict[str, Any]
+        self,
+        recording: Recording,
+        app: App,
+        function: Function[Any, Any],
+        results: dict[str, Any],
+        run_new_steps: bool,
     ) -> None:
         self.recording = recording
         self.app = app
         self.function = function
         self.given = {
-            hash_step_id(step_id, 0): codec.encode(value, f'results["{step_id}"]')
+            hash_step_id(step_id, 0): data_memo(codec.encode(value, f'results["{step_id}"]'))
             for step_id, value in results.items()
         }
+        """Memos of steps that the recording has not."""
+        self.run_new_steps = run_new_steps
         self.steps = recording.steps
         self.known = {step.id: step for step in recording.steps}
         self.pending = {item.step: item.name or item.step for item in recording.pending if item.step}
@@ -173,10 +134,10 @@ class _Replayer:
                 return self._not_reached(count, step, told, step.id in asked)
             extra = self._extra(told)
             if extra:
-                return _new(count, extra)
+                return new_step(count, extra)
         return None
 
-    def _not_reached(self, count: int, step: RecordedStep, told: _Told, later: bool) -> Difference:
+    def _not_reached(self, count: int, step: RecordedStep, told: Told, later: bool) -> Difference:
         recorded = f'goes on with "{step.name}"'
         kind: Kind
         if told.ended or not told.steps:
@@ -190,69 +151,88 @@ class _Replayer:
             kind, advice = "order", "A run under way goes on in the new order; what has been done stays done."
         else:
             kind, advice = "missing", "A run under way goes on without it."
-        text = f"{_place(self.steps[:count])} the recording {recorded}, but the code {told}. {advice}"
+        text = f"{place_after(self.steps[:count])} the recording {recorded}, but the code {told}. {advice}"
         return Difference(kind, count, recorded, str(told), text)
 
-    def _extra(self, told: _Told) -> list[str]:
+    def _extra(self, told: Told) -> list[str]:
         """Steps that the recording has not; of a run under way nobody knows that which had not planned any."""
         if self.recording.under_way and not self.pending:
             return []
         known = self.known.keys() | self.pending.keys()
         return [name for one, name in told.steps.items() if one not in known]
 
-    def _at_the_end(self, told: _Told) -> Difference | None:
+    def _at_the_end(self, told: Told) -> Difference | None:
         """Compare the ends, when the code has come to all recorded steps."""
         count, run = len(self.steps), self.recording.run
-        place = _place(self.steps)
+        place = place_after(self.steps)
         if self.recording.under_way or run.status == "CANCELLED":
             return self._under_way(told, place)
         if not told.ended:
             if told.steps:
-                return _new(count, list(told.steps.values()))
+                return new_step(count, list(told.steps.values()))
             text = f"{place} the recording ends, but the code {told}."
             return Difference("end", count, "ends", str(told), text)
         failed = read_run_error(bytes(run.output)) if run.status == "FAILED" else None
         output = self._incoming(bytes(run.output)) if failed is None else b"null"
-        recorded = _Told({}, True, output, failed)
+        recorded = Told({}, True, output=output, error=failed)
         if (failed is None) != (told.error is None) or (
             failed is not None and told.error is not None and failed[:2] != told.error[:2]
         ):
-            text = f"{place} the run {_past(recorded)}, but the code {told}."
+            text = f"{place} the run {in_the_past(recorded)}, but the code {told}."
             return Difference("end", count, str(recorded), str(told), text)
         if failed is None and codec.plain(told.output) != codec.plain(output):
-            text = f"{place} the run {_past(recorded)}, but the code {told}."
+            text = f"{place} the run {in_the_past(recorded)}, but the code {told}."
             return Difference("output", count, str(recorded), str(told), text)
         return None
 
-    def _under_way(self, told: _Told, place: str) -> Difference | None:
+    def _under_way(self, told: Told, place: str) -> Difference | None:
         """The run had not ended: the code must come to what it waited for; otherwise anything is as good."""
         count = len(self.steps)
         lost = [name for one, name in self.pending.items() if one not in told.steps]
         if not self.pending or not lost:
             return None
-        recorded = f"waits in {_listed(lost)}"
+        recorded = f"waits in {listed(lost)}"
         kind: Kind = "end" if told.ended else "renamed"
         text = f"{place} the run {recorded}, but the code {told}."
         return Difference(kind, count, recorded, str(told), text)
 
-    async def _call(self, count: int) -> tuple[_Told, list[str]]:
+    async def _call(self, count: int) -> tuple[Told, list[str]]:
         """Run the function with the first so many recorded steps; and in which order it asked for them."""
         memos = {step.id: bytes(step.memo) for step in self.steps[:count]}
         while True:
             log = _Log(memos)
             told = self._read(await run_job(self.app, self.function, self._job(log)))
+            if self.run_new_steps and not told.ended:
+                await self._run_new(told, memos)
             given = [one for one in told.steps if one in self.given and one not in memos]
             if not given:
                 return told, list(log.asked)
-            memos |= {one: b'{"data":' + self.given[one] + b"}" for one in given}
+            memos |= {one: self.given[one] for one in given}
 
-    def _read(self, reply: Reply) -> _Told:
+    async def _run_new(self, told: Told, memos: dict[str, bytes]) -> None:
+        """Run the code of steps that the recording has not, once."""
+        known = self.known.keys() | self.pending.keys() | self.given.keys()
+        for one in told.planned:
+            if one not in known:
+                job = msgspec.structs.replace(self._job(_Log(memos)), target=one, plan_only=False)
+                reply = await run_job(self.app, self.function, job)
+                ops = msgspec.json.decode(reply.body, type=list[_Op]) if reply.status == 206 else []
+                for op in ops:
+                    if op.id == one:
+                        self.given[one] = (
+                            data_memo(bytes(op.data))
+                            if isinstance(op.error, msgspec.UnsetType)
+                            else error_memo(bytes(op.error))
+                        )
+
+    def _read(self, reply: Reply) -> Told:
         if reply.status == 206:
             ops = msgspec.json.decode(reply.body, type=list[_Op])
-            return _Told({op.id: op.displayName for op in ops}, False)
+            planned = [op.id for op in ops if op.op == "StepPlanned"]
+            return Told({op.id: op.displayName for op in ops}, False, planned)
         if reply.status >= 400:
-            return _Told({}, True, error=read_run_error(reply.body))
-        return _Told({}, True, self._incoming(reply.body))
+            return Told({}, True, error=read_run_error(reply.body))
+        return Told({}, True, output=self._incoming(reply.body))
 
     def _incoming(self, raw: bytes) -> bytes:
         """An output as code would get it: middleware may write the same value in many ways."""
@@ -284,35 +264,6 @@ class _Nowhere:
             count = len(msgspec.json.decode(body))
             return Answer(200, {}, msgspec.json.encode({"ids": ["replayed"] * count, "status": 200}))
         return Answer(404, {}, b'{"error":"a replay reaches no server","status":404}')
-
-
-def _new(count: int, names: list[str]) -> Difference:
-    what = _listed(names)
-    found = f"comes to {what}"
-    text = (
-        f"After {count} recorded steps the code comes to {what}, which the recording has not. It was not run; "
-        "results={...} gives it a result, and the replay goes on."
-    )
-    return Difference("new", count, "has no such step", found, text)
-
-
-def _place(steps: list[RecordedStep]) -> str:
-    if not steps:
-        return "At its beginning"
-    return f'After {len(steps)} recorded steps (the last is "{steps[-1].name}")'
-
-
-def _past(recorded: _Told) -> str:
-    return f"failed with {recorded.error}" if recorded.error else f"returned {_short(recorded.output)}"
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(f'"{name}"' for name in names)
-
-
-def _short(raw: bytes) -> str:
-    text = msgspec.json.format(raw, indent=-1).decode("utf-8", "replace")
-    return text if len(text) <= 200 else f"{text[:199]}…"
 
 
 def _function(app: App, recording: Recording) -> Function[Any, Any]:

@@ -203,6 +203,38 @@ class TestFailures:
             assert run.output == 1
 
 
+class TestCancelling:
+    @pytest.mark.parametrize("by", ["an operator", "an event"])
+    async def test_it_reaches_a_step_that_runs(self, by: str) -> None:
+        app = perdure.App("long")
+        stop = perdure.event("long/stop")
+        seen: list[str] = []
+
+        async def work() -> None:
+            seen.append("begun")
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                seen.append("cancelled")
+                raise
+
+        @app.function("long/go", cancel_on=perdure.Cancel(stop))
+        async def go(data: dict[str, Any], step: perdure.Step) -> None:
+            await step.run("work", work)
+
+        async with Server(app) as server:
+            starting = asyncio.create_task(server.start(go, {}))
+            while not seen:
+                await asyncio.sleep(0.001)
+            (run,) = server.runs(go)
+            if by == "an event":
+                await server.send(stop({}))
+            else:
+                await server.cancel(run)
+            assert (run.status, seen) == ("cancelled", ["begun", "cancelled"])
+            assert await starting == run
+
+
 class TestSideBySide:
     async def test_branches_go_on_alone(self) -> None:
         app = perdure.App("side")

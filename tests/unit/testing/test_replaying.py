@@ -194,6 +194,27 @@ def test_a_new_step_with_a_result() -> None:
     assert ran.count("third") == 0
 
 
+def test_a_new_step_that_is_run() -> None:
+    export = recorded(original)
+    ran.clear()
+    replay = replay_export(export, app_of(one_more), run_new_steps=True)
+    assert replay.difference is not None
+    assert replay.difference.found == 'returns ["FIRST","no luck","THIRD"]'
+    assert ran == ["third"], "once, and none of those that are recorded"
+
+    async def one_more_that_fails(data: dict[str, Any], step: perdure.Step) -> list[str]:
+        found = await original(data, step)
+        await step.run("third", fails)
+        return found
+
+    difference = replay_export(export, app_of(one_more_that_fails), run_new_steps=True).difference
+    assert difference is not None
+    assert difference.found == "fails with ValueError: no luck"
+    sleeps = replay_export(recorded(ends_early), app_of(renamed), run_new_steps=True).difference
+    assert sleeps is not None
+    assert (sleeps.kind, sleeps.found) == ("new", 'comes to "pause"'), "what the server does is not done"
+
+
 def test_a_failed_run() -> None:
     export = recorded(lets_it_raise)
     assert export["run"]["status"] == "FAILED"
