@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypedDict, assert_type
@@ -11,6 +14,7 @@ from typing import Any, TypedDict, assert_type
 import pydantic
 
 import perdure
+from perdure.middleware import Encryption, Middleware, OpenTelemetry, Payload, StepInfo
 
 
 class Uploaded(pydantic.BaseModel):
@@ -100,3 +104,30 @@ async def only_invoked(event: dict[str, Any], step: perdure.Step) -> None: ...
 async def main() -> None:
     assert_type(await app.send(Uploaded(call_id=1), refund({"order": 2})), list[str])
     assert_type(app.send_sync(uploaded(Uploaded(call_id=1), id="once")), list[str])
+
+
+class Timed(Middleware):
+    """Middleware may be typed more narrowly than what it overrides."""
+
+    @contextmanager
+    def wrap_step(self, step: StepInfo) -> Iterator[None]:
+        assert_type(step.call.attempt, int)
+        yield
+
+    def transform_output(self, value: Any, payload: Payload) -> dict[str, Any]:
+        return {"kind": payload.kind, "value": value}
+
+    def before_send(self, events: list[perdure.Event[Any]]) -> list[perdure.Event[Any]]:
+        return [event for event in events if event.name != "noise"]
+
+
+wrapped = perdure.App("wrapped", middleware=[Timed(), Encryption("key"), OpenTelemetry()], logs=False)
+log = perdure.logger(__name__)
+
+
+@wrapped.function("told", middleware=[Timed()])
+async def tells(event: dict[str, Any], step: perdure.Step) -> None:
+    assert_type(step.log, logging.Logger)
+    log.info("begins", extra={"n": 1})
+    await step.run("work", lambda: step.progress(0.5, "half"))
+    await step.run("beat", step.heartbeat)

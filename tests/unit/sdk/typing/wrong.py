@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import perdure
+from perdure.middleware import Middleware
 
 app = perdure.App("wrong")
 
@@ -81,3 +82,11 @@ async def by_name(event: Order, step: perdure.Step) -> None: ...
 order(Other("x"))  # expect: arg-type
 perdure.Singleton(mode="queue")  # expect: arg-type
 perdure.Concurrency(5)  # expect: call-arg, misc
+
+
+class Odd(Middleware):
+    def transform_output(self, value: str) -> str:  # expect: override
+        return value
+
+
+perdure.App("odd", middleware=["encryption"])  # expect: list-item
