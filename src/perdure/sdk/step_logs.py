@@ -102,7 +102,8 @@ class StepLogs:
 
     def watch(self, call: Telling) -> None:
         """From the next beat but one on, give signs of life for a call. For its loop."""
-        self._young.add(call)
+        with self._lock:
+            self._young.add(call)
         if self._beating is None or self._beating.is_closed():
             self._beating = call.loop
             call.loop.call_later(BEAT_S, self._beat, call.loop, context=contextvars.Context())
