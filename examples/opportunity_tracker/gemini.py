@@ -3,11 +3,12 @@
 What goes wrong is sorted here. An error that may be gone at the next try is raised as it is: the step is tried
 again. One that stays until a person does something is a NonRetriableError, whose text says what to do. The
 client's own retries are off, since the step has them.
+
+A plain function, which steps run in a thread: at its first request the client works for half a second.
 """
 
 from __future__ import annotations
 
-import asyncio
 import datetime
 import re
 
@@ -56,7 +57,7 @@ class GeminiError(Exception):
     """Gemini did not answer as it should; the next try may succeed."""
 
 
-async def ask_gemini(settings: Settings, transcript: str) -> CallSummary:
+def ask_gemini(settings: Settings, transcript: str) -> CallSummary:
     """The summary of a transcript.
 
     Raises NonRetriableError without a key, with a wrong one, for a refusal, and for a request that is not accepted;
@@ -72,11 +73,13 @@ async def ask_gemini(settings: Settings, transcript: str) -> CallSummary:
         response_schema=CallSummary,
         temperature=0,
     )
-    # Both read the certificates of authorities, which holds up whoever waits for it.
-    async with await asyncio.to_thread(httpx2.AsyncClient, timeout=settings.gemini_timeout) as http:
-        client = await asyncio.to_thread(_client, settings, http)
+    with httpx2.Client(timeout=settings.gemini_timeout) as http:
+        options = types.HttpOptions(
+            base_url=settings.gemini_url, timeout=int(settings.gemini_timeout * 1000), httpx_client=http
+        )
+        client = genai.Client(api_key=settings.gemini_api_key, vertexai=False, http_options=options)
         try:
-            response = await client.aio.models.generate_content(
+            response = client.models.generate_content(
                 model=settings.gemini_model, contents=transcript, config=config
             )
         except errors.APIError as error:
@@ -90,14 +93,6 @@ async def ask_gemini(settings: Settings, transcript: str) -> CallSummary:
         except ValueError as error:
             raise GeminiError(f"Gemini's answer could not be read: {error}") from error
     return _summary(response)
-
-
-def _client(settings: Settings, http: httpx2.AsyncClient) -> genai.Client:
-    """Google's client, which asks over `http`."""
-    options = types.HttpOptions(
-        base_url=settings.gemini_url, timeout=int(settings.gemini_timeout * 1000), httpx_async_client=http
-    )
-    return genai.Client(api_key=settings.gemini_api_key, vertexai=False, http_options=options)
 
 
 def _summary(response: types.GenerateContentResponse) -> CallSummary:

@@ -44,14 +44,14 @@ def make_jobs(settings: Settings, records: Records) -> perdure.App:
     """The app of this name at Perdure's server, with its jobs, which write to these records."""
     app = perdure.App(APP)
 
-    async def ask(call_id: str) -> CallSummary:
+    def ask(call_id: str) -> CallSummary:
         call = records.call(call_id)
         if call is None:
             raise perdure.NonRetriableError(
                 f"There is no call {call_id} in {records.database.url.render_as_string()}: was it removed?"
             )
         log.info("Asking %s about %d words.", settings.gemini_model, len(call.transcript.split()))
-        return await ask_gemini(settings, call.transcript)
+        return ask_gemini(settings, call.transcript)
 
     def mark_failed(failure: perdure.FailureData) -> bool:
         asked = TranscriptUploaded.model_validate(failure.event["data"])

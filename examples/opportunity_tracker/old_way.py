@@ -12,7 +12,7 @@ from typing import Any
 
 import fastapi
 
-from examples.opportunity_tracker.api import call_json
+from examples.opportunity_tracker.api import call_json, opportunity_json
 from examples.opportunity_tracker.database import Database
 from examples.opportunity_tracker.gemini import ask_gemini
 from examples.opportunity_tracker.records import Records
@@ -26,10 +26,10 @@ def create_app(settings: Settings | None = None) -> fastapi.FastAPI:
     records = Records(Database(chosen.database_url))
     web = fastapi.FastAPI(title="Opportunity Tracker, the old way")
 
-    async def parse(call_id: str, transcript: str) -> None:
+    def parse(call_id: str, transcript: str) -> None:
         records.start_parsing(call_id, 1, run_id="")
         try:
-            summary = await ask_gemini(chosen, transcript)
+            summary = ask_gemini(chosen, transcript)
         except Exception as error:
             records.fail(call_id, 1, str(error))
             return
@@ -43,12 +43,12 @@ def create_app(settings: Settings | None = None) -> fastapi.FastAPI:
     @web.post("/api/calls", status_code=202)
     def upload(new: NewCall, background: fastapi.BackgroundTasks) -> dict[str, Any]:
         """Store a call, and parse it once the answer is out."""
-        call_id = records.add_call(
-            records.opportunity_named(new.opportunity), new.title or "A call", new.transcript
-        )
+        opportunity_id = records.opportunity_named(new.opportunity)
+        call_id = records.add_call(opportunity_id, new.title or "A call", new.transcript)
         assert call_id is not None
         background.add_task(parse, call_id, new.transcript)
-        return {"id": call_id, "status": "pending", "watch": f"/api/calls/{call_id}"}
+        watch = f"/api/calls/{call_id}"
+        return {"id": call_id, "status": "pending", "watch": watch, "page": watch}
 
     @web.get("/api/calls/{call_id}")
     def show(call_id: str) -> dict[str, Any]:
@@ -57,5 +57,13 @@ def create_app(settings: Settings | None = None) -> fastapi.FastAPI:
         if call is None:
             raise fastapi.HTTPException(404, f"There is no call {call_id}.")
         return call_json(call)
+
+    @web.get("/api/opportunities/{opportunity_id}")
+    def show_opportunity(opportunity_id: int) -> dict[str, Any]:
+        """An opportunity with the history of its parsed calls."""
+        found = records.opportunity(opportunity_id)
+        if found is None:
+            raise fastapi.HTTPException(404, f"There is no opportunity {opportunity_id}.")
+        return opportunity_json(found)
 
     return web

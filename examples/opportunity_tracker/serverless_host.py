@@ -23,7 +23,7 @@ from pathlib import Path
 import httpx2
 import uvicorn
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
@@ -74,12 +74,12 @@ class Worker:
         writer.close()
         return True
 
-    async def ask(self, request: Request) -> Response:
+    async def ask(self, request: Request, body: bytes) -> Response:
         """Its response to a request, all of it."""
         transport = httpx2.AsyncHTTPTransport(uds=str(self._socket))
         async with httpx2.AsyncClient(transport=transport, timeout=REQUEST_SECONDS) as http:
             answer = await http.request(
-                request.method, str(request.url), headers=request.headers.raw, content=await request.body()
+                request.method, str(request.url), headers=request.headers.raw, content=body
             )
         response = Response(answer.content, answer.status_code)
         kept = [(k.lower(), v) for k, v in answer.headers.raw if k.decode().lower() not in LEFT_OUT]
@@ -110,13 +110,17 @@ class Host:
 
     async def handle(self, request: Request) -> Response:
         """Answer one request, and kill who did."""
+        try:
+            body = await request.body()
+        except ClientDisconnect:
+            return Response(status_code=400)
         mine, self._next = self._next or self.start_ahead(), self.start_ahead()
         try:
             worker = await mine
         except (WorkerError, TimeoutError) as error:
-            return PlainTextResponse(f"{error or 'A worker was not ready in time.'}\n", 502)
+            return PlainTextResponse(f"{str(error) or 'A worker was not ready in time.'}\n", 502)
         try:
-            return await worker.ask(request)
+            return await worker.ask(request, body)
         except httpx2.HTTPError as error:
             return PlainTextResponse(f"The worker did not answer: {error!r}\n", 502)
         finally:

@@ -38,8 +38,8 @@ def model() -> Iterator[Settings]:
 
 
 @pytest.mark.parametrize("name", [name for name in SAMPLES if name not in ("slow", "flaky", "refused")])
-async def test_every_sample_is_parsed(model: Settings, name: str) -> None:
-    assert await ask_gemini(model, sample(name)) == summarise(sample(name))
+def test_every_sample_is_parsed(model: Settings, name: str) -> None:
+    assert ask_gemini(model, sample(name)) == summarise(sample(name))
 
 
 def test_what_is_found() -> None:
@@ -86,35 +86,35 @@ MISBEHAVING = {
 
 
 @pytest.mark.parametrize("kind", MISBEHAVING)
-async def test_it_misbehaves_as_often_as_asked_each_time(model: Settings, kind: str) -> None:
+def test_it_misbehaves_as_often_as_asked_each_time(model: Settings, kind: str) -> None:
     transcript = f"[demo: {kind} 2]\n{BODY}"
     error, message = MISBEHAVING[kind]
     for _ in range(2):
         for _ in range(2):
             with pytest.raises(error, match=message):
-                await ask_gemini(model, transcript)
-        assert await ask_gemini(model, transcript) == summarise(BODY)
+                ask_gemini(model, transcript)
+        assert ask_gemini(model, transcript) == summarise(BODY)
 
 
-async def test_without_a_number_it_never_stops(model: Settings) -> None:
+def test_without_a_number_it_never_stops(model: Settings) -> None:
     for _ in range(4):
         with pytest.raises(GeminiError):
-            await ask_gemini(model, f"[demo: fail]\n{BODY}")
+            ask_gemini(model, f"[demo: fail]\n{BODY}")
 
 
-async def test_quota_says_when_to_come_back(model: Settings) -> None:
+def test_quota_says_when_to_come_back(model: Settings) -> None:
     with pytest.raises(perdure.RetryAfterError) as caught:
-        await ask_gemini(model, "[demo: quota 1]\nBuyer: Quota.")
+        ask_gemini(model, "[demo: quota 1]\nBuyer: Quota.")
     assert caught.value.retry_after == datetime.timedelta(seconds=1)
 
 
-async def test_slow(model: Settings) -> None:
+def test_slow(model: Settings) -> None:
     with pytest.raises(GeminiError, match=r"did not answer within 0\.3 s"):
-        await ask_gemini(dataclasses.replace(model, gemini_timeout=0.3), f"[demo: slow 1]\n{BODY}")
+        ask_gemini(dataclasses.replace(model, gemini_timeout=0.3), f"[demo: slow 1]\n{BODY}")
 
 
-async def test_directives_are_not_part_of_the_call(model: Settings) -> None:
-    found = await ask_gemini(model, f"[demo: slow 0]\n{BODY}")
+def test_directives_are_not_part_of_the_call(model: Settings) -> None:
+    found = ask_gemini(model, f"[demo: slow 0]\n{BODY}")
     assert [person.name for person in found.participants] == ["Buyer", "Account executive"]
 
 

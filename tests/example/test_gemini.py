@@ -23,8 +23,8 @@ BAD_KEY = {
 }
 
 
-async def test_what_is_asked_and_answered(fresh_gemini: Gemini, settings: Settings) -> None:
-    summary = await ask_gemini(settings, TRANSCRIPT)
+def test_what_is_asked_and_answered(fresh_gemini: Gemini, settings: Settings) -> None:
+    summary = ask_gemini(settings, TRANSCRIPT)
     assert summary.model_dump() == SUMMARY
     (asked,) = fresh_gemini.requests
     assert fresh_gemini.keys == ["test-key"]
@@ -36,10 +36,10 @@ async def test_what_is_asked_and_answered(fresh_gemini: Gemini, settings: Settin
     assert set(config["responseSchema"]["properties"]) == set(SUMMARY)
 
 
-async def test_all_optional_fields_may_be_empty(fresh_gemini: Gemini, settings: Settings) -> None:
+def test_all_optional_fields_may_be_empty(fresh_gemini: Gemini, settings: Settings) -> None:
     bare = {**SUMMARY, "participants": [], "pain_points": [], "budget": None, "timeline": None}
     fresh_gemini.say(Said(candidate(json.dumps(bare))))
-    assert (await ask_gemini(settings, TRANSCRIPT)).model_dump() == bare
+    assert ask_gemini(settings, TRANSCRIPT).model_dump() == bare
 
 
 PASSING = {
@@ -58,11 +58,11 @@ PASSING = {
 
 
 @pytest.mark.parametrize("name", PASSING)
-async def test_what_may_pass_is_tried_again(fresh_gemini: Gemini, settings: Settings, name: str) -> None:
+def test_what_may_pass_is_tried_again(fresh_gemini: Gemini, settings: Settings, name: str) -> None:
     answer, message = PASSING[name]
     fresh_gemini.say(answer)
     with pytest.raises(GeminiError) as caught:
-        await ask_gemini(settings, TRANSCRIPT)
+        ask_gemini(settings, TRANSCRIPT)
     assert message in str(caught.value)
     # The client did not try again by itself: the step does.
     assert len(fresh_gemini.requests) == 1
@@ -89,54 +89,54 @@ LASTING = {
 
 
 @pytest.mark.parametrize("name", LASTING)
-async def test_what_lasts_is_not_tried_again(fresh_gemini: Gemini, settings: Settings, name: str) -> None:
+def test_what_lasts_is_not_tried_again(fresh_gemini: Gemini, settings: Settings, name: str) -> None:
     answer, words = LASTING[name]
     fresh_gemini.say(answer)
     with pytest.raises(perdure.NonRetriableError) as caught:
-        await ask_gemini(settings, TRANSCRIPT)
+        ask_gemini(settings, TRANSCRIPT)
     assert [word for word in words if word not in str(caught.value)] == []
 
 
-async def test_429_says_when_to_come_back(fresh_gemini: Gemini, settings: Settings) -> None:
+def test_429_says_when_to_come_back(fresh_gemini: Gemini, settings: Settings) -> None:
     fresh_gemini.say(problem(429, "RESOURCE_EXHAUSTED", "Quota exceeded.", RETRY_INFO))
     with pytest.raises(perdure.RetryAfterError, match="Quota exceeded") as caught:
-        await ask_gemini(settings, TRANSCRIPT)
+        ask_gemini(settings, TRANSCRIPT)
     assert caught.value.retry_after == datetime.timedelta(seconds=17)
 
 
-async def test_no_answer_in_time(fresh_gemini: Gemini, settings: Settings) -> None:
+def test_no_answer_in_time(fresh_gemini: Gemini, settings: Settings) -> None:
     fresh_gemini.say(Said(candidate("{}"), after=1.0))
     with pytest.raises(GeminiError, match=r"within 0.2 s \(GEMINI_TIMEOUT\)"):
-        await ask_gemini(dataclasses.replace(settings, gemini_timeout=0.2), TRANSCRIPT)
+        ask_gemini(dataclasses.replace(settings, gemini_timeout=0.2), TRANSCRIPT)
 
 
-async def test_nobody_listens(settings: Settings) -> None:
+def test_nobody_listens(settings: Settings) -> None:
     nowhere = dataclasses.replace(settings, gemini_url=f"http://127.0.0.1:{free_port()}")
     with pytest.raises(GeminiError, match="could not be reached"):
-        await ask_gemini(nowhere, TRANSCRIPT)
+        ask_gemini(nowhere, TRANSCRIPT)
 
 
-async def test_without_a_key_nobody_is_asked(
+def test_without_a_key_nobody_is_asked(
     fresh_gemini: Gemini, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GOOGLE_API_KEY", "of-something-else")
     keyless: dict[str, Any] = {"gemini_api_key": None}
     with pytest.raises(perdure.NonRetriableError, match="GEMINI_API_KEY is not set") as caught:
-        await ask_gemini(dataclasses.replace(settings, **keyless), TRANSCRIPT)
+        ask_gemini(dataclasses.replace(settings, **keyless), TRANSCRIPT)
     assert str(caught.value) == MISSING_KEY
     assert fresh_gemini.requests == []
 
 
-async def test_the_own_key_wins_over_others_in_the_environment(
+def test_the_own_key_wins_over_others_in_the_environment(
     fresh_gemini: Gemini, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GOOGLE_API_KEY", "of-something-else")
     monkeypatch.setenv("GOOGLE_GENAI_USE_VERTEXAI", "true")
-    await ask_gemini(settings, TRANSCRIPT)
+    ask_gemini(settings, TRANSCRIPT)
     assert fresh_gemini.keys == ["test-key"]
 
 
-async def test_an_empty_transcript_is_not_sent(fresh_gemini: Gemini, settings: Settings) -> None:
+def test_an_empty_transcript_is_not_sent(fresh_gemini: Gemini, settings: Settings) -> None:
     with pytest.raises(perdure.NonRetriableError, match="empty"):
-        await ask_gemini(settings, " \n")
+        ask_gemini(settings, " \n")
     assert fresh_gemini.requests == []
