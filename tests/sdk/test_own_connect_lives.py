@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 from tests.sdk.conftest import Starter
 from tests.sdk.driver import Server, free_port, until
+from tests.sdk.test_sdk_keys import hashed
 
 SHORT = ("--connect-lease", "3")
 """A worker that shows no sign of life for so many seconds has lost its calls."""
@@ -131,6 +133,30 @@ def test_all_runs_end_whoever_is_killed_meanwhile(start_app: Starter, tmp_path: 
         for event_id in sent:
             run = server.ended(server.run_of(event_id, slug)["run_id"], timeout=60)
             assert (run["status"], run["output"]) == ("Completed", "four")
+    finally:
+        server.stop()
+
+
+def test_keys_let_a_worker_in_also_while_they_are_changed(start_app: Starter, tmp_path: Path) -> None:
+    old, new, other = (f"signkey-prod-{digits * 16}" for digits in ("ab12", "cd34", "9999"))
+    server = Server.start(
+        tmp_path, "--signing-key", old, "--event-key", "ek", token=hashed(old), event_key="ek"
+    )
+    try:
+        env = {"PERDURE_SIGNING_KEY": new, "PERDURE_SIGNING_KEY_FALLBACK": old, "PERDURE_EVENT_KEY": "ek"}
+        app = start_app("own-connect", on=server, env=env)
+        until("the functions", lambda: app.slug("three-steps") in server.functions())
+        run = app.run("three-steps")
+        assert (run.status, run.output) == ("Completed", [1, 2, 3])
+        assert {post["status"] for post in run.log.checkpoints()} == {200}
+        script = tmp_path / "script.py"
+        script.write_text(SCRIPT)
+        refused = subprocess.run(
+            [sys.executable, str(script), server.url], env={**os.environ, "PERDURE_SIGNING_KEY": other},
+            capture_output=True, text=True, timeout=30, check=False,
+        )  # fmt: skip
+        assert refused.returncode != 0
+        assert "refused the worker's signing key. Compare PERDURE_SIGNING_KEY." in refused.stderr
     finally:
         server.stop()
 
