@@ -31,9 +31,19 @@ HARD_LIMIT = 1_000
 class Gate:
     """Counts the calls of one app. Calls are known by a number given at entry."""
 
-    __slots__ = ("_by_function", "_posting", "_young", "hard_limit", "in_flight", "leaving", "young_calls")
+    __slots__ = (
+        "_at_first",
+        "_by_function",
+        "_posting",
+        "_young",
+        "hard_limit",
+        "in_flight",
+        "leaving",
+        "young_calls",
+    )
 
     def __init__(self, hard_limit: int = HARD_LIMIT, young_calls: int = YOUNG_CALLS) -> None:
+        self._at_first = hard_limit, young_calls
         self.hard_limit = hard_limit
         self.young_calls = young_calls
         self.in_flight: dict[int, tuple[str, int]] = {}
@@ -45,7 +55,7 @@ class Gate:
 
     def reset(self) -> None:
         """Let as many calls through as an app over HTTP gets, whatever its workers took before."""
-        self.hard_limit, self.young_calls = HARD_LIMIT, YOUNG_CALLS
+        self.hard_limit, self.young_calls = self._at_first
 
     def has_room(self, function_id: str, now: int, others_wait: bool) -> bool:
         """Whether a call of the function may start now (ms)."""
