@@ -272,9 +272,9 @@ class Call:
         value = await start(self)
         return codec.encode(value, f"What {self.function.slug} returned", self.function.handler)
 
-    def spawn(self, work: Any) -> asyncio.Task[Any]:
-        """Run something for a thread of the function, until the call is over."""
-        task: asyncio.Task[Any] = self.loop.create_task(work, context=contextvars.Context())
+    def spawn(self, work: Any, context: contextvars.Context | None = None) -> asyncio.Task[Any]:
+        """Run something for a thread of the function, until the call is over; in no context, if none is given."""
+        task: asyncio.Task[Any] = self.loop.create_task(work, context=context or contextvars.Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task

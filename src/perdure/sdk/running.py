@@ -13,7 +13,7 @@ import contextvars
 import inspect
 import os
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future as ThreadFuture
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -69,15 +69,15 @@ async def run_step(call: Call, step: Step, code: Callable[..., Any], args: Any, 
     value: object = None
     if step.input is not None:
         args = codec.plain(step.input)
-    if call.hooks is not None:
-        code = call.hooks.around_step(step.key.step_id, step.key.index, _settled(call, code), True)
     token = IN_STEP.set(step.key)
     try:
-        if inspect.iscoroutinefunction(code):
-            value = await code(*args, **kwargs)
+        if call.hooks is None:
+            value = await _in_its_place(call, code, args, kwargs)
         else:
-            work = partial(contextvars.copy_context().run, code, *args, **kwargs)
-            value = await settle(await call.loop.run_in_executor(pool(), work))
+            inner = lambda *a, **k: _in_its_place(call, code, a, k)  # noqa: E731
+            value = await call.hooks.around_step(step.key.step_id, step.key.index, inner, True)(
+                *args, **kwargs
+            )
     except asyncio.CancelledError as cancelled:
         if call.over:
             raise
@@ -94,16 +94,12 @@ async def settle(value: Any) -> Any:
     return await value if inspect.isawaitable(value) else value
 
 
-def _settled(call: Call, code: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
-    """A step's code as a coroutine function, which runs it where it belongs."""
-
-    async def run(*args: Any, **kwargs: Any) -> Any:
-        if inspect.iscoroutinefunction(code):
-            return await code(*args, **kwargs)
-        work = partial(contextvars.copy_context().run, code, *args, **kwargs)
-        return await settle(await call.loop.run_in_executor(pool(), work))
-
-    return run
+async def _in_its_place(call: Call, code: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """Run a step's code on the loop if it is async, else in a thread."""
+    if inspect.iscoroutinefunction(code):
+        return await code(*args, **kwargs)
+    work = partial(contextvars.copy_context().run, code, *args, **kwargs)
+    return await settle(await call.loop.run_in_executor(pool(), work))
 
 
 class Thread:
@@ -112,7 +108,7 @@ class Thread:
     def __init__(self, call: Call) -> None:
         self.call = call
 
-    def ask(self, work: Coroutine[Any, Any, Any]) -> Any:
+    def ask(self, work: Coroutine[Any, Any, Any], context: contextvars.Context | None = None) -> Any:
         """Do something on the call's loop and wait for what comes of it. Raises Suspended when the call is over."""
         outcome: ThreadFuture[Any] = ThreadFuture()
         call = self.call
@@ -122,7 +118,7 @@ class Thread:
                 work.close()
                 outcome.set_exception(Suspended())
                 return
-            call.spawn(work).add_done_callback(done)
+            call.spawn(work, context).add_done_callback(done)
 
         def done(task: asyncio.Task[Any]) -> None:
             if task.cancelled():
@@ -151,7 +147,7 @@ class Thread:
         try:
             value = code(*args, **kwargs)
             if inspect.isawaitable(value):
-                value = self.ask(settle(value))
+                value = self._awaited(value)
             # Here, where the author's line is to be seen; what is encoded once is only copied afterwards.
             value = msgspec.Raw(codec.encode(value, self.call.what_returned(step)))
         except Exception as raised:
@@ -166,9 +162,13 @@ class Thread:
 
         def run(*args: Any, **kwargs: Any) -> Any:
             value = code(*args, **kwargs)
-            return self.ask(settle(value)) if inspect.isawaitable(value) else value
+            return self._awaited(value) if inspect.isawaitable(value) else value
 
         return run
+
+    def _awaited(self, value: Any) -> Any:
+        """What comes of a step's async code, which has the context variables of this thread."""
+        return self.ask(settle(value), contextvars.copy_context())
 
     def side_by_side(self, works: list[Callable[[], Any]]) -> list[Any]:
         """Run works in threads of their own, as strands born in this one. Raises what the first failed one raised."""

@@ -353,6 +353,25 @@ class TestProgress:
         (entry,) = await sent.all()
         assert set(entry) == {"run_id", "step", "step_id", "attempt", "ts"}
 
+    async def test_the_async_code_of_a_step_of_a_plain_function(self) -> None:
+        app = make_app()
+        sent = Sent(app)
+
+        @app.function("unit/go")
+        def plain(step: perdure.SyncStep) -> None:
+            async def work() -> None:
+                await asyncio.sleep(0)
+                step.progress(0.5)
+                step.log.info("on the loop")
+
+            step.run("one", work)
+
+        assert (await told(app, "plain")).ops == [("StepRun", "one")]
+        assert [(one["step_id"], one["message"]) for one in await sent.all()] == [
+            ("one", ""),
+            ("one", "on the loop"),
+        ]
+
     async def test_mistakes(self) -> None:
         app = make_app()
 
