@@ -6,6 +6,7 @@ export const KEYS: [string[], string][] = [
   [["g", "f"], "Go to the functions"],
   [["g", "e"], "Go to the events"],
   [["g", "a"], "Go to the apps"],
+  [["g", "s"], "Go to the schedules"],
   [["g", "m"], "Go to the metrics"],
   [["j"], "Next line of a list or trace"],
   [["k"], "Line before"],

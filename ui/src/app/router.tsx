@@ -90,9 +90,15 @@ const metrics = createRoute({
   component: lazyRouteComponent(() => import("@/features/metrics/metrics-page"), "MetricsPage"),
 });
 
+const schedules = createRoute({
+  getParentRoute: () => root,
+  path: "/schedules",
+  component: lazyRouteComponent(() => import("@/features/schedules/schedules-page"), "SchedulesPage"),
+});
+
 export function makeRouter(queries: QueryClient) {
   return createRouter({
-    routeTree: root.addChildren([index, runs, run, functions, fn, events, event, apps, metrics]),
+    routeTree: root.addChildren([index, runs, run, functions, fn, events, event, apps, metrics, schedules]),
     context: { queries },
     basepath: BASE || "/",
     defaultPreload: "intent",
