@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import lru_cache
+from typing import cast
 
 from perdure.embedded.crossing import Crossing
 from perdure.errors import RequestError, ShardClosed
@@ -43,7 +44,7 @@ class ShardCarrier:
 class _Passage:
     """Steps of one call on their way. `arrive` is called on the app's loop, all else on the shard's."""
 
-    __slots__ = ("_carrier", "_fate", "_job", "_receipt", "_steps")
+    __slots__ = ("_carrier", "_decided", "_fate", "_job", "_receipt", "_steps")
 
     def __init__(
         self, carrier: ShardCarrier, job: Job, steps: bytes, receipt: asyncio.Future[Receipt]
@@ -52,6 +53,7 @@ class _Passage:
         self._job = job
         self._steps = steps
         self._receipt = receipt
+        self._decided = False
         self._fate: Receipt | Exception = SAVED
 
     def submit(self) -> None:
@@ -64,30 +66,33 @@ class _Passage:
         try:
             ops = read_ops(self._steps)
             command = Checkpoint(run=job.run_id, n=item[1], generation=job.generation, ops=ops)
-            saved = self._carrier.shard().submit(command)
+            self._carrier.shard().submit(command, cast("asyncio.Future[object]", self))
         except OpsError as error:
             self._give_back(refused(error.message))
         except ShardClosed as error:
             self._give_back(ConnectionError(str(error)))
-        else:
-            saved.add_done_callback(self._saved)
 
-    def _saved(self, outcome: asyncio.Future[object]) -> None:
-        """The shard has decided, and what it decided is on disk."""
-        if outcome.cancelled():
-            self._give_back(ConnectionError("the embedded engine has ended"))
-            return
-        error = outcome.exception()
-        if error is None:
-            self._give_back(SAVED)
-        elif isinstance(error, RequestError) and error.status == 409:
-            self._give_back(STALE)
-        elif isinstance(error, RequestError) and error.status != 503:
-            self._give_back(refused(error.message))
-        else:
+    # What the shard does with a command's future: the news goes on from there at once, not a round of the loop later.
+
+    def done(self) -> bool:
+        """Whether the shard has decided, and what it decided is on disk."""
+        return self._decided
+
+    def set_result(self, _: object) -> None:
+        """The steps are on disk."""
+        self._give_back(SAVED)
+
+    def set_exception(self, error: BaseException) -> None:
+        """They are not, and will not be."""
+        if not isinstance(error, RequestError) or error.status == 503:
             self._give_back(ConnectionError(str(error)))
+        elif error.status == 409:
+            self._give_back(STALE)
+        else:
+            self._give_back(refused(error.message))
 
     def _give_back(self, fate: Receipt | Exception) -> None:
+        self._decided = True
         self._fate = fate
         try:
             self._carrier.to_app.put(_Passage.arrive, self)

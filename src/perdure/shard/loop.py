@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import traceback
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -124,7 +123,7 @@ class Shard:
         self._outbox_faults: dict[int, int] = {}
         """Faults of commands that come back from the outbox as new ones, by receipt."""
         self._failures = 0
-        self._gathering = Gathering(asyncio.get_running_loop().time) if gathers else None
+        self._gathers = Gathering(asyncio.get_running_loop().time) if gathers else None
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -166,8 +165,10 @@ class Shard:
         await self._recover([])
         self._task = asyncio.get_running_loop().create_task(self._run())
 
-    def submit(self, command: Command) -> asyncio.Future[object]:
-        """Line up a command. The future is done when its outcome is on disk.
+    def submit(
+        self, command: Command, outcome: asyncio.Future[object] | None = None
+    ) -> asyncio.Future[object]:
+        """Line up a command. The future is done when its outcome is on disk; or `outcome` is, in its place.
 
         Raises `ShardClosed` when nothing is taken now, or too much waits already; trying again later may help.
         """
@@ -175,7 +176,7 @@ class Shard:
             raise ShardClosed(self.trouble)
         if self._inbox.refuses(command):
             raise ShardClosed("too much work is waiting to be stored")
-        future = command.future = asyncio.get_running_loop().create_future()
+        future = command.future = outcome or asyncio.get_running_loop().create_future()
         self._inbox.put(command)
         self._awake()
         return future
@@ -246,12 +247,12 @@ class Shard:
                 raise fault
             if self._committing is not None and self._committing[1].done():
                 self._finish_commit()
-            full = self._batch_is_full()
-            came, more = bool(self._inbox), False
+            full, came, more = self._batch_is_full(), bool(self._inbox), False
             if not (full and self._committing is not None):
                 more = self._decide_slice()
             if self._committing is None and not self._state.batch.empty():
-                if self._gathering is not None and self._gathering.goes_on(came, self._batch_is_full()):
+                alone = len(self._dispatcher.live) < 2  # nobody is about to add anything
+                if self._gathers and self._gathers.goes_on(came, alone or self._batch_is_full()):
                     await asyncio.sleep(0)
                     continue
                 self._begin_commit()
@@ -440,10 +441,7 @@ class Shard:
         if refused:
             log.error("the store refuses to write: %s", fault)
         else:
-            log.error(
-                "a batch could not be committed; state is read again\n%s",
-                "".join(traceback.format_exception(fault)),
-            )
+            log.error("a batch could not be committed; state is read again", exc_info=fault)
         self._voided = self._void()
         if refused and self._failures:
             self._voided = self._turn_away(self._voided)
