@@ -80,8 +80,10 @@ def on_page(app: Running, call_id: str, message: str) -> None:
     assert message in re.sub(r"\s+", " ", page)
 
 
-def test_the_server_is_not_running(start: Starter, caplog: pytest.LogCaptureFixture) -> None:
-    app = start(f"http://127.0.0.1:{free_port()}", send_timeout=0.2)
+def test_the_server_is_not_running(start: Starter, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    # In a database of its own, as other apps would send the call.
+    database = f"sqlite:///{tmp_path / 'tracker.db'}"
+    app = start(f"http://127.0.0.1:{free_port()}", send_timeout=0.2, database_url=database)
     on_page(app, app.upload(), "Its job starts as soon as the server can be reached.")
     assert "was not taken" in README
     assert "was not taken" in caplog.text
