@@ -20,7 +20,6 @@ from examples.opportunity_tracker.tracker import Tracker
 from examples.opportunity_tracker.uploads import LARGEST_BODY, FieldError, address_of, name_of, transcript_of
 
 HERE = Path(__file__).parent
-STEPS = ("update-status-parsing", "parse-transcript", "save-results", "update-opportunity-history")
 SAID = {
     "email": "The email is on its way.",
     "email-not-sent": "The email could not be handed to the server. Is it running? Please try again.",
@@ -178,7 +177,7 @@ def call_routes(router: fastapi.APIRouter, tracker: Tracker, pages: Pages) -> No
         found = records.call(call_id)
         if found is None:
             return pages.missing(request, f"call {call_id}")
-        return pages.show(request, template, call=found, steps=STEPS)
+        return pages.show(request, template, call=found)
 
     @router.get("/calls/{call_id}")
     def show(request: fastapi.Request, call_id: str) -> Response:
@@ -202,7 +201,7 @@ def call_routes(router: fastapi.APIRouter, tracker: Tracker, pages: Pages) -> No
         try:
             address = address_of("to", typed)
         except FieldError as error:
-            return pages.show(request, "call.html", 422, error, call=call, steps=STEPS, typed=typed)
+            return pages.show(request, "call.html", 422, error, call=call, typed=typed)
         try:
             await tracker.email(address, f"{call.opportunity.name}: {call.title}", summary_text(call))
         except perdure.SendError:

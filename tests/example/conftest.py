@@ -223,10 +223,10 @@ def start(server: Server, settings: Settings) -> Iterator[Starter]:
     """Gives a function that starts an app, by default on the running server; options are settings that differ."""
     running: list[Running] = []
 
-    def begin(url: str | None = None, **differences: Any) -> Running:
+    def begin(url: str | None = None, signing_key: str = "", **differences: Any) -> Running:
         with pytest.MonkeyPatch.context() as environment:
             environment.setenv("PERDURE_URL", url or server.url)
-            environment.delenv("PERDURE_SIGNING_KEY", raising=False)
+            environment.setenv("PERDURE_SIGNING_KEY", signing_key)
             one = Running(dataclasses.replace(settings, **differences))
         running.append(one)
         if url is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -198,3 +199,26 @@ def test_the_command_without_a_database(
     monkeypatch.setenv("DATABASE_URL", url)
     assert mend_calls.main([]) == 1
     assert "DATABASE_URL" in capsys.readouterr().err
+
+
+async def test_a_server_with_keys(
+    start: Starter, tmp_path: Path, fresh_gemini: Gemini, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The script proves who it is by the app's own signing key, and the job runs signed from end to end."""
+    key = "signkey-test-" + "ab" * 32
+    server = Server.start(tmp_path / "server", "--signing-key", key, "--event-key", "secret")
+    monkeypatch.setenv("PERDURE_EVENT_KEY", "secret")
+    app = start(
+        server.url, database_url=f"sqlite:///{tmp_path / 'tracker.db'}", resend_every=3600.0, signing_key=key
+    )
+    try:
+        app.register()
+        fresh_gemini.say(Said(candidate("{}"), after=2.0))
+        call_id = app.upload()
+        until("the second step", lambda: fresh_gemini.requests)
+        async with httpx2.AsyncClient(timeout=20) as http:
+            assert "is running; left alone" in await mend(app, http, call_id)
+        app.settled(call_id, "completed")
+    finally:
+        app.stop()
+        server.stop()
