@@ -70,7 +70,7 @@ async def accept(server: Server, body: bytes, seed_text: str | None) -> tuple[in
 
 async def _stored(server: Server, reader: EventReader, now: int) -> tuple[int, bytes]:
     """Store what was read. Raises RequestError if that cannot be done at all."""
-    stored, error = await _store(server, reader.events, now)
+    stored, error = await store_events(server, reader.events, now)
     ids = [event.internal_id for event in reader.events[:stored]]
     return event_response(ids, error or reader.error)
 
@@ -93,7 +93,9 @@ async def _read(server: Server, reader: EventReader, receive: Receive) -> None:
     reader.finish()
 
 
-async def _store(server: Server, events: list[IncomingEvent], now: int) -> tuple[int, RequestError | None]:
+async def store_events(
+    server: Server, events: list[IncomingEvent], now: int
+) -> tuple[int, RequestError | None]:
     """Give events to the shard, and wait until they are on disk.
 
     How many are, from the first on; and why the next ones are not.

@@ -207,6 +207,17 @@ class TestFunctionsEventsApps:
         assert "there is no event" in api.refused("GET", "/api/events/x", 404)
         assert "cursor" in api.refused("GET", "/api/events", 400, cursor="x")
 
+    def test_sending(self, api: Api, server: Server, scripted: Make) -> None:
+        fn = scripted(lambda call: Answer(200, None))
+        name = f"bare/{fn.slug}"
+        (first, second) = api(
+            "POST", "/api/events", {"events": [{"name": name}, {"name": name, "data": {"n": 1}}]}
+        )["ids"]
+        assert finished(server, first, fn.slug) != finished(server, second, fn.slug)
+        told = api.refused("POST", "/api/events", 400, {"events": [{"name": name}, {"data": {}}]})
+        assert "name" in told
+        assert len(api("GET", "/api/events", name=name)["events"]) == 2, "all of them or none"
+
     def test_apps_and_server(self, api: Api, scripted: Make) -> None:
         fn = scripted([])
         apps = api("GET", "/api/apps")["apps"]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import msgspec
 
 from perdure.errors import RequestError
+from perdure.protocol.events import EventReader
 from perdure.protocol.ids import is_ulid
 from perdure.reading.outputs import trigger_payload
 from perdure.reading.port import EventRecord
 from perdure.server.api.endpoint import Asked, Endpoint, Nothing
 from perdure.server.api.runs import MAX_PAGE, PAGE, Run, shown_run
 from perdure.server.context import Server
+from perdure.server.ingest import store_events
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +59,18 @@ class EventDetail(msgspec.Struct, frozen=True):
     event: Event
     runs: list[Run]
     effects: list[Effect]
+
+
+class EventsBody(msgspec.Struct, frozen=True):
+    """Events as an app sends them: objects with `name`, and perhaps `data`, `id`, `ts`, `user`."""
+
+    events: list[msgspec.Raw]
+
+
+class EventIds(msgspec.Struct, frozen=True):
+    """The ids that the server gave to events, in their order."""
+
+    ids: list[str]
 
 
 def _event(event: EventRecord) -> Event:
@@ -107,7 +121,22 @@ async def show_event(server: Server, asked: Asked[Nothing, Nothing]) -> EventDet
     )
 
 
+async def send_events(server: Server, asked: Asked[Nothing, EventsBody]) -> EventIds:
+    """Send events: all of them, or none if one of them is wrong."""
+    now = server.clock.now()
+    reader = EventReader(None, now, server.entropy, "application/json")
+    reader.feed(msgspec.json.encode(asked.body.events))
+    reader.finish()
+    if reader.error is not None:
+        raise reader.error
+    _, error = await store_events(server, reader.events, now)
+    if error is not None:
+        raise error
+    return EventIds([event.internal_id for event in reader.events])
+
+
 ENDPOINTS = [
     Endpoint("GET", "/api/events", list_events, Events, query=EventsQuery),
+    Endpoint("POST", "/api/events", send_events, EventIds, body=EventsBody),
     Endpoint("GET", "/api/events/{event_id}", show_event, EventDetail),
 ]

@@ -65,7 +65,8 @@ export interface paths {
         /** Events, newest first. */
         get: operations["list_events"];
         put?: never;
-        post?: never;
+        /** Send events: all of them, or none if one of them is wrong. */
+        post: operations["send_events"];
         delete?: never;
         options?: never;
         head?: never;
@@ -450,6 +451,13 @@ export interface components {
             runs: components["schemas"]["Run"][];
         };
         /**
+         * EventIds
+         * @description The ids that the server gave to events, in their order.
+         */
+        EventIds: {
+            ids: string[];
+        };
+        /**
          * EventRef
          * @description An event, by its id on this server.
          */
@@ -463,6 +471,13 @@ export interface components {
         Events: {
             cursor: string | null;
             events: components["schemas"]["Event"][];
+        };
+        /**
+         * EventsBody
+         * @description Events as an app sends them: objects with `name`, and perhaps `data`, `id`, `ts`, `user`.
+         */
+        EventsBody: {
+            events: unknown[];
         };
         /**
          * EventsQuery
@@ -1041,6 +1056,39 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Events"];
+                };
+            };
+            /** @description What is wrong, and what to do. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    send_events: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["EventsBody"];
+            };
+        };
+        responses: {
+            /** @description What was asked for. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EventIds"];
                 };
             };
             /** @description What is wrong, and what to do. */
