@@ -46,7 +46,9 @@ class Chaos:
                 world.server.take_over()
             elif fault == "clock":
                 world.clock.offset += self._random.choice(CLOCK_JUMPS_MS)
-                world.checks.commits.flow.jumped(world.clock.now())
+                world.checks.commits.flow.jumped(world.now())
+            elif fault == "travel":
+                world.spawn(world.operators.travel())
             elif fault == "stop":
                 await world.server.stop()
             elif fault == "resync":
@@ -82,7 +84,7 @@ class Chaos:
         world.calm = True
         world.trace.note("the faults stop")
         if "clock" not in world.scenario.chaos and not _calls_linger(world):
-            world.checks.calls.calm_since = world.clock.now()
+            world.checks.calls.calm_since = world.now()
         world.disk.armed = ""
         world.disk.full = False
         world.disk.calm = True

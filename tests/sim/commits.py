@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from perdure.core.settings import Settings
 from perdure.shard.changes import Changes
-from perdure.shard.keys import TAKEN
+from perdure.shard.keys import CLOCK, TAKEN
 from perdure.shard.rows import EventRow, ItemRow, KeyRef, RunRow, WaitRow
 from tests.sim.flow import Flow
 from tests.sim.looking import LookingBack
@@ -45,6 +45,9 @@ def parsed(body: bytes) -> dict[str, Any]:
     return value
 
 
+CLOCK_ROW = KeyRef(CLOCK, "", "")
+
+
 class Commits:
     """Looks at each batch: before it is written, at what it will change; afterwards, at what it has changed."""
 
@@ -56,6 +59,8 @@ class Commits:
         self.flow = Flow(checks, self._programs, settings)
         self.looking = LookingBack(checks)
         self.again = Again(checks)
+        self.ahead = (0, 0)
+        """How far (ms) the clock is ahead by travel in time: before this batch, and with it."""
         self.number = 0
         self.stored_ids: set[str] = set()
         self.submitted: dict[str, int] = {}
@@ -84,6 +89,7 @@ class Commits:
         """A batch has been written."""
         self.number += 1
         self._note(changes)
+        self._travelled(changes)
         if epoch != self._checks.epoch:
             self._fail("epoch", f"a batch of epoch {epoch} is written, the owner has {self._checks.epoch}")
         for run_id, step_id in self._recorded_twice:
@@ -116,6 +122,14 @@ class Commits:
             if entry.kind == "call":
                 note = json.loads(entry.body)
                 self._checks.calls.used.add((entry.run_id, note["item"], note["generation"]))
+
+    def _travelled(self, changes: Changes) -> None:
+        row = changes.keys.get(CLOCK_ROW)
+        self.ahead = (self.ahead[1], self.ahead[1] if row is None else int(row.value))
+        if self.ahead[0] == self.ahead[1]:
+            return
+        self.again.travelled(*self.ahead)
+        self.flow.jumped(self._checks.now())
 
     # Runs
 

@@ -56,6 +56,8 @@ class RunModel:
         self.steps: dict[str, object] = {}
         self.pending: list[Pending] = []
         self.outcome: tuple[str, object] = ("", None)
+        self.ahead = (0, 0)
+        """How far (ms) the clock is ahead of that of apps: before and after this batch."""
         self._settings = settings
         self._known_function = known_function
         self._version: int | None = None
@@ -71,9 +73,9 @@ class RunModel:
     def ended(self) -> bool:
         return bool(self.outcome[0])
 
-    def begin(self, due: int) -> None:
+    def begin(self, due: tuple[int, int]) -> None:
         """The run was created, and starts at `due`."""
-        self.pending.append(Pending("discovery", "", NO_GROUP, (due, due), stack=0))
+        self.pending.append(Pending("discovery", "", NO_GROUP, due, stack=0))
 
     def copy(self, steps: dict[str, object]) -> None:
         """It begins with these steps of another run."""
@@ -133,8 +135,10 @@ class RunModel:
 
     def _again_at(self, attempt: int, now: int, after: int | None) -> tuple[int, int]:
         if after is not None:
-            due = max((now + after * 1000) // 1000 * 1000, now + 1000)
-            return due, due
+            due = [
+                max((now - ahead + after * 1000) // 1000 * 1000 + ahead, now + 1000) for ahead in self.ahead
+            ]
+            return min(due), max(due)
         if self._settings.retry_interval_ms is not None:
             return now + self._settings.retry_interval_ms, now + self._settings.retry_interval_ms
         base = now + BACKOFF_S[min(attempt, 9)] * 1000
@@ -225,11 +229,11 @@ class RunModel:
         if kind == "StepPlanned":
             self._add(op, Pending("step", op["id"], group, (now, now)))
         elif kind == "Sleep":
-            self._add(op, Pending("sleep", op["id"], group, _moment(op["name"], now)))
+            self._add(op, Pending("sleep", op["id"], group, self._moment(op["name"], now)))
         elif kind == "Gateway":
             self._add(op, Pending("request", op["id"], group, (now, now)))
         elif kind == "WaitForEvent":
-            due = _moment(opts["timeout"], now)
+            due = self._moment(opts["timeout"], now)
             condition = opts.get("if") or ""
             item = Pending("wait", op["id"], group, due, what="event", name=op["name"], condition=condition)
             self._add(op, item)
@@ -251,25 +255,24 @@ class RunModel:
         self.conflict_possible = held is None and not replaces
         if self.conflict_possible:
             self.before_conflict = dict(self.steps)
-        due = _moment(opts["timeout"], now)
+        due = self._moment(opts["timeout"], now)
         self._add(op, Pending("wait", op["id"], group, due, what="signal", name=name))
 
     def _invoke(self, op: dict[str, Any], group: int, now: int) -> bool:
         function, timeout = op["opts"]["function_id"], op["opts"].get("timeout")
-        due = _moment(timeout, now) if timeout else (now + 365 * UNITS["d"], now + 365 * UNITS["d"])
+        due = self._moment(timeout, now) if timeout else (now + 365 * UNITS["d"], now + 365 * UNITS["d"])
         if self._known_function(function, self.id, op["id"]):
             self._add(op, Pending("wait", op["id"], group, due, what="invoke", name=function))
             return False
         text = f"could not find function with ID: {function}"
         return self.save(op["id"], {"error": {"message": text, "name": "Error"}})
 
-
-def _moment(text: str, now: int) -> tuple[int, int]:
-    """When a duration from now is over, or a time is reached."""
-    if text[:4].isdigit() and text[4:5] == "-":
-        moment = datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
-        until = max(now, round(moment.timestamp() * 1000))
-    else:
+    def _moment(self, text: str, now: int) -> tuple[int, int]:
+        """When a duration from now is over, or a time is reached, which is said by the app's clock."""
+        if text[:4].isdigit() and text[4:5] == "-":
+            moment = datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
+            before, after = (round(moment.timestamp() * 1000) + ahead for ahead in self.ahead)
+            return max(now, before), max(now, after)
         until, number = now, ""
         for letter in text:
             if letter.isdigit():
@@ -277,4 +280,4 @@ def _moment(text: str, now: int) -> tuple[int, int]:
             else:
                 until += int(number) * UNITS[letter]
                 number = ""
-    return until, until
+        return until, until

@@ -14,7 +14,7 @@ from perdure.core.model import FromStep
 from perdure.errors import RequestError
 from perdure.protocol.ids import app_uuid, new_ulid
 from perdure.shard.changes import Changes
-from perdure.shard.commands import Rerun, StartJob, StepJob
+from perdure.shard.commands import MoveClock, Rerun, StartJob, StepJob
 from perdure.shard.job import Job, JobKind, JobState
 from perdure.shard.keys import JOB
 from perdure.shard.rows import RunRow
@@ -46,6 +46,17 @@ class Operators:
             await self._rerun()
         else:
             await self._begin(JobKind.CANCEL if kind < 0.8 else JobKind.REPLAY)
+
+    async def travel(self) -> None:
+        """Move the clock on, to what comes next or by a while."""
+        to_next = self._random.random() < 0.5
+        by_ms = 0 if to_next else self._random.choice((1, 1_000, 60_000, 3_600_000, 86_400_000))
+        self._world.trace.note(f"operator: moves the clock by {by_ms or 'what is to come'}")
+        self._world.checks.commits.again.moves[by_ms] += 1
+        try:
+            await self._world.server.submit(MoveClock(by_ms=by_ms, to_next=to_next))
+        except (Refused, ConnectionLost, RequestError) as error:
+            self._world.trace.note(f"operator: {error!r}")
 
     async def _rerun(self) -> None:
         random, tables = self._random, self._world.disk.shard(0)
@@ -150,6 +161,8 @@ class Again:
         self.asked: Counter[str] = Counter()
         """How often somebody asked for another run of a run."""
         self.jobs: dict[str, Job] = {}
+        self.moves: Counter[int] = Counter()
+        """How often somebody moved the clock, by so much (0: to what comes next)."""
         self._over: set[str] = set()
         self._made: Counter[str] = Counter()
 
@@ -183,6 +196,14 @@ class Again:
         return any(
             job.kind is JobKind.CANCEL and job.function_id == row.function_id for job in self.jobs.values()
         )
+
+    def travelled(self, before: int, after: int) -> None:
+        """The clock has been moved, so far (ms) ahead of the world's: somebody wanted it, and it happens once."""
+        by_ms = after - before
+        wish = by_ms if self.moves[by_ms] else 0
+        self.moves[wish] -= 1
+        if by_ms < 0 or self.moves[wish] < 0:
+            self._checks.fail("travel", f"the clock is moved by {by_ms} ms, and nobody wished it")
 
     def _check_job(self, tables: Tables, job: Job) -> None:
         """When a bulk cancellation is done, none of its runs is live."""

@@ -70,6 +70,7 @@ class Oracle:
                 )
             if model.ended:
                 continue
+            model.ahead = self._checks.commits.ahead
             try:
                 for entry in sorted(entries.get(run_id, []), key=lambda each: each.n):
                     self._enter(tables, model, entry)
@@ -114,7 +115,9 @@ class Oracle:
         if entry.kind == "queued":
             row = tables.runs[model.id]
             event = tables.events[json.loads(row.receipts)[0]]
-            model.begin(now if row.batch_id else max(now, event.ts))
+            ahead = (0, 0) if row.original_run_id is not None else model.ahead
+            due = [now if row.batch_id else max(now, event.ts + each) for each in ahead]
+            model.begin((due[0], due[1]))
         elif entry.kind == "copied":
             self._copied(tables, model, note)
         elif entry.kind == "call":

@@ -167,6 +167,17 @@ def lookback_forgets() -> list[Patch]:
     return [(Loads, "prepare_lookback", prepare_lookback)]
 
 
+def failed_timer_forgotten() -> list[Patch]:
+    """The timer of a rule whose command could not be carried out is taken for a run that must be read first."""
+    real = Dispatcher._fire
+
+    def fire(self: Dispatcher, ref: Any) -> None:
+        if self.faults.get(ref, 0) < 2:
+            real(self, ref)
+
+    return [(Dispatcher, "_fire", fire)]
+
+
 def rerun_twice() -> list[Patch]:
     """A rerun whose commit has landed although it seemed to fail is decided as if it had not."""
     real = rerunning.create_rerun
@@ -194,5 +205,6 @@ RELAPSES: dict[str, Callable[[], list[Patch]]] = {
         continued_with_another_event,
         lookback_forgets,
         rerun_twice,
+        failed_timer_forgotten,
     )
 }

@@ -36,6 +36,7 @@ FAULTS = (
     "stop",
     "resync",
     "decisions",
+    "travel",
 )
 """Families of faults, as `--faults` names them."""
 
@@ -106,7 +107,7 @@ def draw(seed: int, faults: frozenset[str] = frozenset(FAULTS)) -> Scenario:
     }
     chaos = [
         name
-        for name in ("crash", "disk-full", "app-down", "owners", "clock", "stop", "resync")
+        for name in ("crash", "disk-full", "app-down", "owners", "clock", "stop", "resync", "travel")
         if name in wanted
     ]
     return Scenario(

@@ -55,9 +55,9 @@ class Ticking:
             times = self.fired.setdefault(data["cron"], {})
             if scheduled in times:
                 self._checks.fail("schedule", f"{data['cron']} fires a second time for {scheduled}")
-            if scheduled > event.ts:
+            if scheduled > event.ts + self._checks.commits.ahead[1]:
                 self._checks.fail("schedule", f"{data['cron']} fires at {event.ts}, before {scheduled}")
-            times[scheduled] = event.ts
+            times[scheduled] = event.ts + self._checks.commits.ahead[1]
         for row in created:
             if row.cron is not None:
                 if (row.cron, row.event_id) in self._runs:

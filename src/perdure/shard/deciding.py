@@ -30,6 +30,7 @@ from perdure.shard.commands import (
 )
 from perdure.shard.dispatch import Dispatcher
 from perdure.shard.explaining import explain
+from perdure.shard.keys import timer_id
 from perdure.shard.loads import Loads
 from perdure.shard.state import ApplyFault, State
 
@@ -70,6 +71,8 @@ class Decider:
         self._state.quarantine(repr(command), run_id, error)
         if isinstance(command, CallEnded):
             decide.tell_stored(self._state, command)
+        elif isinstance(command, LookBack):
+            self._state.drop_timer(timer_id(command.ref))
         refusal = RequestError(500, "the server could not decide this; it is in quarantine")
         decide.refuse(self._state, command, refusal)
 
@@ -88,7 +91,7 @@ class Decider:
             self._explain(command)
         elif isinstance(command, Checkpoint):
             decide.checkpoint(self._state, command)
-            self._dispatcher.posted(command.run, command.n)
+            self._dispatcher.posted(command)
         else:
             decide.SIMPLE[type(command)](self._state, command)
 

@@ -22,7 +22,7 @@ from perdure.core.requests import build_request, request_op
 from perdure.protocol.calls import Call
 from perdure.protocol.failures import OpError
 from perdure.shard.calls import CallBuilder, request_id, uses_api
-from perdure.shard.commands import FireRule, LookBack
+from perdure.shard.commands import Checkpoint, FireRule, LookBack
 from perdure.shard.keys import CRON, LOOKBACK, THROTTLE, TIMER, read_timer_id
 from perdure.shard.lines import Line, TurnQueue, needs_of
 from perdure.shard.loads import Loads
@@ -180,7 +180,9 @@ class Dispatcher:
                 self._state.lines.give_up(ref.run_id, ref.n, now)
             return
         try:
-            if faults < GIVE_UP - 1:
+            if faults < GIVE_UP - 1 or ref.run_id.startswith(
+                TIMER
+            ):  # a rule's command says how often it has failed
                 self._handle(queue, ref, now)
             elif self._state.memory.get(ref.run_id) is None:
                 self._load(queue, ref)
@@ -234,11 +236,11 @@ class Dispatcher:
             del self.live[(run_id, n)]
             live.gate.leave(live.number)
 
-    def posted(self, run_id: str, n: int) -> None:
-        """The call for an item has posted finished steps."""
-        live = self.live.get((run_id, n))
+    def posted(self, command: Checkpoint) -> None:
+        """A call has posted finished steps."""
+        live = self.live.get((command.run, command.n))
         if live is not None:
-            live.gate.posted(live.number, self._state.now)
+            live.gate.posted(live.number, self._state.now, command.took)
 
     def _open(self, gate: Gate) -> None:
         for queue in self._waiting.pop(gate, ()):
