@@ -18,8 +18,9 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
-def shown() -> types.ModuleType:
+def shown(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     """All blocks of the page as one module."""
+    monkeypatch.setenv("PAYLOAD_KEY", "a long random text")
     module = types.ModuleType("perdure_docs_sdk")
     sys.modules[module.__name__] = module
     code = "\n".join(BLOCK.findall(PAGE.read_text()))
