@@ -31,6 +31,7 @@ NOT_AT_START = (
     "schemathesis",
     "strawberry",
     "typer",
+    "websockets",
 )
 # Expressions are compiled when the first function that has one is registered.
 NOT_WITHOUT_EXPRESSIONS = ("cel_expr_python",)

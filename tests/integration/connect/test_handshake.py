@@ -166,7 +166,7 @@ class TestReady:
         worker = await BareWorker.dial(server)
         await worker.introduce(app(name))
         ready = ready_data(await worker.get(Kind.GATEWAY_CONNECTION_READY))
-        assert (ready.heartbeat_interval, ready.extend_lease_interval) == ("10s", "30s")
+        assert (ready.heartbeat_interval, ready.extend_lease_interval) == ("10s", "1s")  # of a lease of 2 s
         assert ready.status_interval == "0s"
         assert ready.perdure == b""
         await worker.close()
@@ -176,7 +176,7 @@ class TestReady:
         await worker.introduce(app(name), capabilities=b'{"perdure":{"checkpoints":7,"bundles":1}}')
         ready = ready_data(await worker.get(Kind.GATEWAY_CONNECTION_READY))
         assert json.loads(ready.perdure) == {"checkpoints": 1, "bundles": 1}
-        assert ready.extend_lease_interval == "2s"
+        assert ready.extend_lease_interval == "1s"
         await worker.close()
 
     async def test_its_functions_are_registered_once_for_workers_that_are_alike(

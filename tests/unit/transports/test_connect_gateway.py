@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from perdure.errors import RequestError
 from perdure.protocol.calls import Call, CallAnswer, CallFailure
@@ -17,6 +19,7 @@ from perdure.protocol.connect.messages import (
     AuthData,
     CheckpointAck,
     ConnectMessage,
+    GatewayConnectionReadyData,
     GatewayExecutorRequestData,
     Kind,
     SDKResponse,
@@ -26,7 +29,7 @@ from perdure.protocol.connect.messages import (
     WorkerRequestExtendLeaseData,
 )
 from perdure.protocol.connect.tokens import LIFETIME_S, check_token, make_token
-from perdure.protocol.connect.wire import decode, encode, split_delimited
+from perdure.protocol.connect.wire import decode, encode, join_delimited, split_delimited
 from perdure.protocol.ids import new_ulid, ulid_time_ms
 from perdure.shard.ports import ResumedCall
 from perdure.transports.connect.connection import MAX_BUNDLE, bundle
@@ -404,6 +407,29 @@ class TestLeases:
         assert world.gateway.free("app", "app-run") == 1
 
     @virtually
+    async def test_a_worker_on_the_own_sdk_must_be_back_soon(self) -> None:
+        world = World()
+        own = {"capabilities": b'{"perdure":{"checkpoints":1}}'}
+        worker = await world.worker(**own)
+        world.call()
+        await settle()
+        [request] = worker.requests()
+        worker.acknowledge(request)
+        worker.lose()
+        await asyncio.sleep(19)
+        back = await world.worker(**own)
+        assert await back.extend(request)
+        await asyncio.sleep(30)
+        assert not world.ends
+        back.lose()
+        await asyncio.sleep(19)
+        assert not world.ends
+        await asyncio.sleep(2)
+        [end] = world.ends
+        assert isinstance(end, CallFailure)
+        assert end.code == "connect_worker_stopped_responding"
+
+    @virtually
     async def test_a_call_that_is_not_wanted_any_more(self) -> None:
         world = World()
         worker = await world.worker(max_worker_concurrency=1)
@@ -595,6 +621,30 @@ class TestClosing:
 
 
 class TestParts:
+    @pytest.mark.parametrize(
+        ("lease", "extend", "own", "acknowledge"),
+        [(120_000, 30, 2, 10), (600_000, 30, 2, 10), (20_000, 5, 2, 10), (5_000, 1, 1, 5), (1_000, 1, 1, 1)],
+    )
+    def test_shorter_leases_are_extended_more_often(
+        self, lease: int, extend: int, own: int, acknowledge: int
+    ) -> None:
+        found = GatewaySettings.of_lease(lease)
+        assert (found.extend, found.own_extend) == (extend * 1000, own * 1000)
+        assert (found.lease, found.acknowledge) == (lease, acknowledge * 1000)
+
+    @pytest.mark.parametrize(
+        ("capabilities", "interval"), [(b"{}", "30s"), (b'{"perdure":{"bundles":1}}', "2s")]
+    )
+    def test_intervals_as_sdks_read_them(self, capabilities: bytes, interval: str) -> None:
+        @virtually
+        async def ready() -> None:
+            worker = await World().worker(capabilities=capabilities)
+            [payload] = worker.got(Kind.GATEWAY_CONNECTION_READY)
+            told = decode(payload, GatewayConnectionReadyData)
+            assert (told.heartbeat_interval, told.extend_lease_interval) == ("10s", interval)
+
+        ready()
+
     def test_deadlines_run_out_in_the_order_in_which_they_were_put(self) -> None:
         due: Deadlines[str] = Deadlines(100)
         for at, key in enumerate("abc"):
@@ -628,3 +678,45 @@ class TestParts:
             asked[0](CheckpointAck(seq, 200))
         await settle()
         assert len(worker.got(Kind.GATEWAY_CHECKPOINTS_ACK)) == 1
+
+
+KINDS = st.sampled_from([*Kind, 16, 99, 4711])
+PAYLOADS = st.binary(max_size=60) | st.builds(
+    lambda request: encode(WorkerRequestExtendLeaseData(request_id=request, lease_id="x")),
+    st.text(max_size=3),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    messages=st.lists(st.tuples(KINDS, PAYLOADS), max_size=8),
+    capable=st.booleans(),
+    raw=st.binary(max_size=20),
+)
+def test_nothing_that_a_worker_says_breaks_the_gateway(
+    messages: list[tuple[int, bytes]], capable: bool, raw: bytes
+) -> None:
+    @virtually
+    async def say() -> None:
+        world = World()
+        stranger, socket = world.session()
+        for kind, payload in messages:
+            stranger.received(encode(ConnectMessage(kind, payload)))
+        await settle()
+        assert socket.closed is None or socket.closed[0] == 1008
+        capabilities = b'{"perdure":{"checkpoints":1,"bundles":1,"logs":1}}' if capable else b"{}"
+        worker = await world.worker(capabilities=capabilities)
+        world.call()
+        await settle()
+        worker.session.received(raw)
+        for kind, payload in messages:
+            worker.session.received(encode(ConnectMessage(kind, payload)))
+        bundled = join_delimited([encode(ConnectMessage(kind, payload)) for kind, payload in messages])
+        worker.session.received(encode(ConnectMessage(Kind.BUNDLE, bundled)))
+        await settle()
+        [request] = worker.requests()
+        worker.reply(request)
+        assert len(world.ends) == 1
+        assert not world.gateway.open
+
+    say()

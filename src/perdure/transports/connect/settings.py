@@ -30,8 +30,17 @@ class GatewaySettings(msgspec.Struct, frozen=True):
 
     @classmethod
     def of_lease(cls, lease: int) -> GatewaySettings:
-        """The settings for leases of another length: a call is not given up before it has been taken elsewhere."""
+        """The settings for leases of another length (at least a second).
+
+        Workers extend them often enough, in whole seconds as their SDKs have it, and a call is not given up before it
+        has been taken elsewhere.
+        """
         usual = cls()
+        often = max(lease // 4000 * 1000, 1_000)
         return cls(
-            lease=lease, comeback=min(lease, usual.comeback), acknowledge=min(lease, usual.acknowledge)
+            lease=lease,
+            extend=min(usual.extend, often),
+            own_extend=min(usual.own_extend, often),
+            comeback=min(usual.comeback, lease),
+            acknowledge=min(usual.acknowledge, lease),
         )
