@@ -1,6 +1,6 @@
 import { type InfiniteData, infiniteQueryOptions, queryOptions } from "@tanstack/react-query";
 
-import { answered, client, type Schemas } from "@/shared/api/client";
+import { answered, client, type EventShown, type Schemas } from "@/shared/api/client";
 
 export interface EventsSearch {
   name?: string;
@@ -31,4 +31,13 @@ export function eventQuery(eventId: string) {
     queryFn: ({ signal }) =>
       answered(client.GET("/api/events/{event_id}", { params: { path: { event_id: eventId } }, signal })),
   });
+}
+
+/** The event that one begins with when there is none to go by. */
+export const FIRST = JSON.stringify({ name: "app/greeted", data: { name: "you" } }, null, 2);
+
+/** An event as JSON text to be sent again: without its id, since a known id starts nothing. */
+export function again(event: EventShown): string {
+  const { name, data, user } = event.payload as { name: string; data?: unknown; user?: unknown };
+  return JSON.stringify({ name, data: data ?? {}, ...(user !== undefined && { user }) }, null, 2);
 }

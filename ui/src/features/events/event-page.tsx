@@ -1,14 +1,19 @@
 import { useQuery } from "@tanstack/react-query";
 import { Link, useParams } from "@tanstack/react-router";
 
+import { Send } from "lucide-react";
+import { useState } from "react";
+
 import { useLive } from "@/shared/api/live";
+import { Button } from "@/shared/components/button";
 import { At } from "@/shared/components/clock";
 import { CopyButton } from "@/shared/components/copy";
 import { Json } from "@/shared/components/json";
 import { Skeleton, Trouble } from "@/shared/components/note";
 import { Status } from "@/shared/components/status";
 
-import { eventQuery } from "./api";
+import { again, eventQuery } from "./api";
+import { SendDialog } from "./send-dialog";
 import "./events.css";
 
 const EFFECTS: Record<string, string> = { wait: "ended a wait of", cancel: "cancelled" };
@@ -16,6 +21,7 @@ const EFFECTS: Record<string, string> = { wait: "ended a wait of", cancel: "canc
 export function EventPage() {
   const { eventId } = useParams({ from: "/events/$eventId" });
   const query = useQuery(eventQuery(eventId));
+  const [sending, setSending] = useState(false);
   useLive((news) => {
     const own = new Set(query.data?.runs.map((run) => run.id));
     if (news === "resync" || news.more || news.changed.some((id) => own.has(id)) || news.events.length > 0) {
@@ -34,6 +40,11 @@ export function EventPage() {
         <span className="quiet">
           received <At at={event.received_at} />
         </span>
+        <span className="grow" />
+        <Button onClick={() => setSending(true)}>
+          <Send /> Send again
+        </Button>
+        <SendDialog open={sending} onClose={() => setSending(false)} first={again(event)} />
       </header>
       <div className="page-body event-body">
         <section>

@@ -1,6 +1,7 @@
 import { useInfiniteQuery } from "@tanstack/react-query";
 import { Link, useNavigate, useSearch } from "@tanstack/react-router";
-import { useMemo } from "react";
+import { Send } from "lucide-react";
+import { useMemo, useState } from "react";
 
 import type { EventShown } from "@/shared/api/client";
 import { useRereading } from "@/shared/api/rereading";
@@ -8,7 +9,8 @@ import { Button } from "@/shared/components/button";
 import { Ago } from "@/shared/components/clock";
 import { Note, Skeleton, Trouble } from "@/shared/components/note";
 
-import { eventsQuery } from "./api";
+import { again, eventsQuery, FIRST } from "./api";
+import { SendDialog } from "./send-dialog";
 import "./events.css";
 
 const REREAD_MS = 400;
@@ -17,6 +19,7 @@ export function EventsPage() {
   const search = useSearch({ from: "/events" });
   const navigate = useNavigate({ from: "/events" });
   const query = useInfiniteQuery(eventsQuery(search));
+  const [sending, setSending] = useState(false);
   useRereading(
     () => void query.refetch(),
     REREAD_MS,
@@ -55,6 +58,11 @@ export function EventsPage() {
           />
           the server's own too
         </label>
+        <span className="grow" />
+        <Button look="primary" onClick={() => setSending(true)}>
+          <Send /> Send event
+        </Button>
+        <SendDialog open={sending} onClose={() => setSending(false)} first={rows[0] ? again(rows[0]) : FIRST} />
       </header>
       <div className="page-body">
         {query.isPending && <Skeleton lines={10} />}

@@ -15,6 +15,7 @@ import { Skeleton, Trouble } from "@/shared/components/note";
 import { PeriodChoice } from "@/shared/components/period-choice";
 import { toast, toastError } from "@/shared/components/toasts";
 
+import { StartButton } from "./start-dialog";
 import { TriggerPill } from "./trigger-pill";
 import "./functions.css";
 
@@ -45,6 +46,7 @@ function Shown({ detail }: { detail: FunctionDetail }) {
           Its runs
         </Link>
         <PauseButton detail={detail} />
+        <StartButton head={head} example="{}" />
       </header>
       <div className="page-body function-body">
         <Charts slug={head.id} />
