@@ -6,14 +6,17 @@ import base64
 import json
 from typing import Any
 
+import inngest
+import msgspec
 import nacl.encoding
 import nacl.hash
 import nacl.secret
 import pytest
+from inngest_encryption import EncryptionMiddleware
 from pydantic import BaseModel
 
 import perdure
-from perdure.middleware import Encryption
+from perdure.middleware import Encryption, Payload
 from tests.unit.sdk.calls import Told, call, h, make_app
 from tests.unit.sdk.test_middleware import Record
 
@@ -174,6 +177,20 @@ async def test_what_is_no_ciphertext() -> None:
         assert 'The data of the event "unit/go"' in text, data
     event = {"data": {"order": 1, "encrypted": {**sealed(1), "__STRATEGY__": "rot13"}}}
     assert "__STRATEGY__ is 'rot13'" in message(await call(app_of(KEY), "pay", event))
+
+
+def test_the_official_middleware_reads_it_and_is_read() -> None:
+    """Its own methods for one payload each, with an app of the official SDK."""
+    official = EncryptionMiddleware(inngest.Inngest(app_id="official"), None, KEY)
+    own, payload = Encryption(KEY), Payload("step", "charge")
+    for value in ({"a": [1, "é", None]}, "text", [], 0.5, None):
+        theirs = official._encrypt(value)
+        assert json.loads(bytes(own.transform_input(theirs, payload))) == value
+        ours = json.loads(bytes(own.transform_output(value, payload)))
+        assert official._decrypt(ours) == value
+    sent = own.transform_output({"order": 7, "encrypted": {"n": 1}}, Payload("event", "unit/go"))
+    event = json.loads(msgspec.json.encode(sent))
+    assert official._decrypt_event_data(event) == {"order": 7, "encrypted": {"n": 1}}
 
 
 def test_keys_that_are_none() -> None:
