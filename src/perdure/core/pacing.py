@@ -24,7 +24,7 @@ YOUNG_CALLS = 24
 YOUNG_MS = 250
 POSTING_TO_ONE = 4
 """So many young calls that are quick to post their steps count as one that is not."""
-QUICK_MS = 20
+QUICK_MS = 10
 HARD_LIMIT = 1_000
 
 
@@ -83,10 +83,14 @@ class Gate:
         self._young.append(number)
         self._by_function[function_id] = self._by_function.get(function_id, 0) + 1
 
-    def posted(self, number: int, now: int) -> None:
-        """A call has posted finished steps (ms); unknown numbers are ignored."""
+    def posted(self, number: int, now: int, took: int | None = None) -> None:
+        """A call has posted finished steps (ms); unknown numbers are ignored.
+
+        `took` is what the app says that it had the call for (ms): without our commits and the way, which are no
+        fault of it.
+        """
         entry = self.in_flight.get(number)
-        if entry is None or now - entry[1] > QUICK_MS:
+        if entry is None or (now - entry[1] if took is None else took) > QUICK_MS:
             return
         with suppress(ValueError):
             self._young.remove(number)

@@ -61,6 +61,7 @@ async def run_job(
     the call before its code runs, for whoever may have to stop it.
     """
     chain = function.chain
+    job.begun_ms = now_ns() // 1_000_000
     try:
         if chain is not None:
             events_in(chain, function, job)

@@ -43,7 +43,8 @@ class Job(msgspec.Struct, gc=False):
     """One call. `event`, `events` and the memos in `steps` are raw JSON until somebody asks for them.
 
     `target` is the hash of the step to run, None for a discovery. `attempt` counts from 0. `takes_many` says that the
-    server takes the finished steps of many runs in one request, `takes_logs` that it takes log lines.
+    server takes the finished steps of many runs in one request, `takes_logs` that it takes log lines. `begun_ms` is
+    when the call was begun here (ms since the epoch, 0 until then).
     """
 
     run_id: str
@@ -62,6 +63,7 @@ class Job(msgspec.Struct, gc=False):
     takes_many: bool = False
     traceparent: str | None = None
     takes_logs: bool = False
+    begun_ms: int = 0
 
 
 DEFAULT_ATTEMPTS = 4

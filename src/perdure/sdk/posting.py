@@ -87,7 +87,14 @@ class HttpCarrier:
     def _body(self, job: Job, steps: bytes) -> bytes:
         now = self._now_ms()
         post = _Post(
-            job.run_id, job.fn_id, job.qi_id, job.request_id, job.generation, now, msgspec.Raw(steps), now
+            job.run_id,
+            job.fn_id,
+            job.qi_id,
+            job.request_id,
+            job.generation,
+            job.begun_ms or now,
+            msgspec.Raw(steps),
+            now,
         )
         return _encode(post)
 

@@ -36,12 +36,26 @@ _SAVED = b'{"status":200}'
 
 
 class Posted(msgspec.Struct, gc=False):
-    """A checkpoint as it came: `steps` is JSON, an array of ops, and not looked at yet."""
+    """A checkpoint as it came: `steps` is JSON, an array of ops, and not looked at yet.
+
+    `request_started_at` and `ts` are when the call began and when it posted, in ms by the app's clock; they only say
+    how quick the app is, so whatever is there is taken.
+    """
 
     run_id: str = ""
     qi_id: str = ""
     generation_id: int | None = None
     steps: msgspec.Raw = msgspec.Raw(b"[]")
+    request_started_at: msgspec.Raw = msgspec.Raw()
+    ts: msgspec.Raw = msgspec.Raw()
+
+    @property
+    def took(self) -> int | None:
+        """How long (ms) the app had the call until it posted, if it says."""
+        begun, posted = bytes(self.request_started_at), bytes(self.ts)
+        if not (begun.isdigit() and posted.isdigit() and len(begun) < 20 and len(posted) < 20):
+            return None
+        return max(int(posted) - int(begun), 0)
 
 
 class _Body(msgspec.Struct, gc=False):
@@ -50,6 +64,8 @@ class _Body(msgspec.Struct, gc=False):
     qi_id: str = ""
     generation_id: int | None = None
     steps: msgspec.Raw = msgspec.Raw(b"[]")
+    request_started_at: msgspec.Raw = msgspec.Raw()
+    ts: msgspec.Raw = msgspec.Raw()
 
 
 _BODY = msgspec.json.Decoder(_Body)
@@ -69,7 +85,8 @@ async def checkpoint(server: Server, receive: Receive, send: Send, run_id: str) 
         read = _BODY.decode(body)
     except _MALFORMED as error:
         raise _malformed(error, run_id) from None
-    await server.submit(command_of(Posted(run_id, read.qi_id, read.generation_id, read.steps)))
+    posted = Posted(run_id, read.qi_id, read.generation_id, read.steps, read.request_started_at, read.ts)
+    await server.submit(command_of(posted))
     await respond(send, 200, b"", JSON)
 
 
@@ -128,7 +145,7 @@ def command_of(posted: Posted) -> Checkpoint:
     item = read_queue_item_id(posted.qi_id)
     if item is None or item[0] != run_id:
         raise RequestError(409, "stale dispatch: queue item not found", data=data)
-    return Checkpoint(run=run_id, n=item[1], generation=posted.generation_id, ops=ops)
+    return Checkpoint(run=run_id, n=item[1], generation=posted.generation_id, ops=ops, took=posted.took)
 
 
 def _read_many(body: bytes) -> Sequence[Posted | RequestError]:

@@ -209,12 +209,16 @@ class CallEnded(Command):
 
 @dataclass(slots=True, eq=False)
 class Checkpoint(Command):
-    """A running call posts finished steps. The answer is None, or a `RequestError` is raised."""
+    """A running call posts finished steps. The answer is None, or a `RequestError` is raised.
+
+    `took` is how long (ms) the app had the call until then, by its own clock, if it says.
+    """
 
     run: str = ""
     n: int = 0
     generation: int | None = None
     ops: list[Op] = field(default_factory=list)
+    took: int | None = None
 
     @property
     def run_id(self) -> str | None:

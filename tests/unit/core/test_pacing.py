@@ -67,6 +67,16 @@ def test_slow_calls_that_post_count_in_full() -> None:
     assert not gate.has_room("f", NOW + QUICK_MS + 1, False)
 
 
+def test_the_apps_own_word_of_its_time_counts() -> None:
+    gate = filled(YOUNG_CALLS)
+    for number in range(8):
+        gate.posted(number, NOW + 100, QUICK_MS)
+    assert gate.free(NOW + 100) == 6
+    for number in range(8, 16):
+        gate.posted(number, NOW + 1, QUICK_MS + 1)
+    assert gate.free(NOW + 100) == 6
+
+
 def test_no_more_than_four_times_as_many_post() -> None:
     gate, number = Gate(), 0
     while gate.has_room("f", NOW, False):
