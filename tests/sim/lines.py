@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 SLACK = 12
 """Calls that came to their turn within the same batches may be more than stood in turn."""
-FAIR = 3
+FAIR = 4
 """Where each key has room of its own, at most so many calls of others go before one of a key that waits."""
 
 

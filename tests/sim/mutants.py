@@ -1,4 +1,4 @@
-"""Ten rules of the engine, broken one at a time: the simulation must notice each.
+"""Rules of the engine, broken one at a time: the simulation must notice each.
 
 A mutant is put in the place of the real rule while a history runs. `docs/simulation.md` says which checker noticed
 it, and after how many seeds.
@@ -10,14 +10,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import msgspec
+
 from perdure.core.plan import Plan, SavedStep
 from perdure.protocol.ids import ulid_time_ms
-from perdure.shard import matching
+from perdure.shard import decide, jobs, looking_back, matching, travelling
 from perdure.shard.commands import CallEnded
 from perdure.shard.dispatch import Dispatcher
+from perdure.shard.job import Job, JobState
+from perdure.shard.keys import JOB
 from perdure.shard.loop import Shard
 from perdure.shard.memory import Memory
 from perdure.shard.queues import Queue
+from perdure.shard.rows import KeyRef
 from perdure.shard.state import State
 from tests.sim.disk import Disk
 from tests.sim.relapses import RELAPSES
@@ -151,6 +156,35 @@ def void_reply_dropped() -> list[Patch]:
     return [(Shard, "_void", void)]
 
 
+def clock_moved_again() -> list[Patch]:
+    """A move of the clock whose commit has landed although it seemed to fail is made once more."""
+    real = travelling.move_clock
+
+    def move_clock(state: State, command: Any) -> Any:
+        command.ahead = None
+        return real(state, command)
+
+    return [(decide, "move_clock", move_clock)]
+
+
+def place_of_job_not_stored() -> list[Patch]:
+    """How far a job is stands in memory only, until it is over."""
+
+    def put_job(state: State, job: Job) -> Job:
+        known = state.jobs.get(job.id)
+        state.jobs[job.id] = job
+        if known is None or job.state is not JobState.RUNNING:
+            state.put_key(KeyRef(JOB, "", job.id), msgspec.json.encode(job))
+        return job
+
+    return [(jobs, "put_job", put_job), (decide, "put_job", put_job)]
+
+
+def looks_back_at_any() -> list[Patch]:
+    """A wait that looks back does not look at the condition."""
+    return [(looking_back, "holds", lambda run, wait, parsed, now: True)]
+
+
 MUTANTS: dict[str, Callable[[], list[Patch]]] = {
     each.__name__: each
     for each in (
@@ -164,6 +198,9 @@ MUTANTS: dict[str, Callable[[], list[Patch]]] = {
         internal_event_lost,
         slot_not_released,
         void_reply_dropped,
+        clock_moved_again,
+        place_of_job_not_stored,
+        looks_back_at_any,
     )
 }
 
