@@ -127,8 +127,11 @@ async def _outcome(one: asyncio.Future[object] | RequestError) -> RequestError |
     return None
 
 
-def command_of(posted: Posted) -> Checkpoint:
-    """What the shard is asked to do. Raises `RequestError` if the checkpoint cannot be used."""
+def command_of(posted: Posted, took: int | None = None) -> Checkpoint:
+    """What the shard is asked to do. Raises `RequestError` if the checkpoint cannot be used.
+
+    `took` stands in for `Posted.took` where that is told in another way.
+    """
     run_id = posted.run_id
     if not is_ulid(run_id):
         raise _wrong_run(run_id)
@@ -145,7 +148,13 @@ def command_of(posted: Posted) -> Checkpoint:
     item = read_queue_item_id(posted.qi_id)
     if item is None or item[0] != run_id:
         raise RequestError(409, "stale dispatch: queue item not found", data=data)
-    return Checkpoint(run=run_id, n=item[1], generation=posted.generation_id, ops=ops, took=posted.took)
+    return Checkpoint(
+        run=run_id,
+        n=item[1],
+        generation=posted.generation_id,
+        ops=ops,
+        took=posted.took if took is None else took,
+    )
 
 
 def _read_many(body: bytes) -> Sequence[Posted | RequestError]:

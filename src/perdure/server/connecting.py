@@ -199,7 +199,7 @@ class Connecting:
         for entry in entries:
             posted = Posted(entry.run_id, entry.qi_id, entry.generation, msgspec.Raw(entry.steps))
             try:
-                stored = self._server.submit(command_of(posted))
+                stored = self._server.submit(command_of(posted, entry.took))
             except RequestError as refusal:
                 told(_ack(entry.seq, refusal))
             else:

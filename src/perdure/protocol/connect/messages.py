@@ -269,7 +269,10 @@ def agreed(asked: Extensions, offered: Extensions) -> Extensions:
 
 
 class CheckpointEntry(msgspec.Struct, array_like=True, gc=False):
-    """Finished steps of one running call. `steps` is the JSON array of ops; `seq` comes back in the answer."""
+    """Finished steps of one running call. `steps` is the JSON array of ops; `seq` comes back in the answer.
+
+    `took` is how long (ms) the worker had the call until then, if it says.
+    """
 
     seq: int
     run_id: str
@@ -278,6 +281,7 @@ class CheckpointEntry(msgspec.Struct, array_like=True, gc=False):
     request_id: str
     generation: int | None
     steps: bytes
+    took: int | None = None
 
 
 class CheckpointAck(msgspec.Struct, array_like=True, gc=False):

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 
 from perdure.protocol.connect.messages import MAX_FRAME_BYTES, CheckpointAck, CheckpointEntry
+from perdure.sdk import world
 from perdure.sdk.checkpointing import SAVED, STALE, Carrier, Receipt, refused
 from perdure.sdk.connect.connection import Connection
 from perdure.sdk.job import Job
@@ -40,7 +41,14 @@ class ConnectCarrier:
         self._waiting[seq] = (answered, connection, self._loop.time() + PATIENCE_S)
         connection.send_checkpoint(
             CheckpointEntry(
-                seq, job.run_id, job.fn_id or "", job.qi_id or "", job.request_id or "", job.generation, steps
+                seq,
+                job.run_id,
+                job.fn_id or "",
+                job.qi_id or "",
+                job.request_id or "",
+                job.generation,
+                steps,
+                max(world.now_ms() - job.begun_ms, 0) if job.begun_ms else None,
             )
         )
         try:
