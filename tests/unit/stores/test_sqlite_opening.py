@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -121,3 +122,32 @@ class TestDamage:
         (tmp_path / "perdure.db").mkdir()
         with pytest.raises(StoreUnavailable, match="cannot be opened"):
             SqliteStore.open(tmp_path / "perdure.db")
+
+
+FORK = """
+import os, sys, time
+from pathlib import Path
+from perdure.stores.sqlite.lock import DatabaseLock
+lock = DatabaseLock.take(Path(sys.argv[1]))
+if os.fork() == 0:
+    print(os.getpid(), flush=True)
+    time.sleep(60)
+time.sleep(60)
+"""
+
+
+def test_a_forked_child_does_not_hold_the_lock_of_its_dead_parent(tmp_path: Path) -> None:
+    path = tmp_path / "perdure.db"
+    parent = subprocess.Popen([sys.executable, "-c", FORK, str(path)], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    try:
+        with pytest.raises(AlreadyRunning):
+            DatabaseLock.take(path)
+        parent.kill()
+        parent.wait()
+        os.kill(child, 0)
+        DatabaseLock.take(path).release()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        parent.stdout.close()

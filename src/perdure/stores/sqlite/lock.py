@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import weakref
 from pathlib import Path
 
 from perdure.errors import AlreadyRunning, StoreUnavailable
@@ -20,6 +21,7 @@ class DatabaseLock:
     def __init__(self, descriptor: int, path: Path) -> None:
         self._descriptor = descriptor
         self.path = path
+        _HELD.add(self)
 
     @classmethod
     def take(cls, database: Path) -> DatabaseLock:
@@ -67,3 +69,15 @@ class DatabaseLock:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+_HELD: weakref.WeakSet[DatabaseLock] = weakref.WeakSet()
+
+
+def _let_go_in_child() -> None:
+    """A forked child must not hold the lock on when its parent has died: it has the same open file."""
+    for lock in list(_HELD):
+        lock.release()
+
+
+os.register_at_fork(after_in_child=_let_go_in_child)
