@@ -153,6 +153,26 @@ class TestOneRun:
         assert api("GET", f"/api/results/{failed['output']}")["error"]["message"] == "not yet"
         assert json.loads(api("GET", f"/api/results/{shown['output']}")["data"]) == {"done": True}
 
+    def test_its_logs(self, api: Api, server: Server, scripted: Make) -> None:
+        fn = scripted(fails_once, retries=1)
+        run_id = finished(server, fn.trigger(), fn.slug)
+        own = {"run_id": run_id, "step": "s1", "step_id": "load", "attempt": 0, "ts": 1_767_225_600_000}
+        lines = [{**own, "level": "INFO", "logger": "shop", "message": f"line {n}"} for n in range(3)]
+        server.http.post("/v1/step-logs", json=[*lines, {**own, "progress": 0.5, "message": "half"}])
+        shown = until(
+            "the lines",
+            lambda: (
+                api("GET", f"/api/runs/{run_id}/logs")
+                if api("GET", f"/api/runs/{run_id}/logs")["lines"]
+                else None
+            ),
+        )
+        assert [one["message"] for one in shown["lines"]] == ["line 0", "line 1", "line 2"]
+        assert [(one["name"], one["progress"], one["lines"]) for one in shown["steps"]] == [("load", 0.5, 3)]
+        last = shown["lines"][0]["n"]
+        assert len(api("GET", f"/api/runs/{run_id}/logs", step="s1", after=last)["lines"]) == 2
+        assert api("GET", f"/api/runs/{run_id}/logs", step="ghost")["lines"] == []
+
     def test_what_is_not_there(self, api: Api) -> None:
         assert "26 letters" in api.refused("GET", "/api/runs/x", 404)
         assert "there is no run" in api.refused("GET", "/api/runs/01ARZ3NDEKTSV4RRFFQ69G5FAV", 404)

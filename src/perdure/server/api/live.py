@@ -90,11 +90,13 @@ class _Gathered:
             return
         self.runs.update(changes.runs)
         self.events += changes.events
-        for keys in (
+        touched = (
             changes.runs,
             (run_id for run_id, _ in changes.items),
             (row.run_id for row in changes.history),
-        ):
+            (run_id for run_id, _ in changes.step_reports),
+        )
+        for keys in touched:
             self.changed.update(dict.fromkeys(keys))
 
 

@@ -20,6 +20,8 @@ from perdure.server.api.runs import Run, checked, no_run, shown_run
 from perdure.server.context import Server
 from perdure.server.explaining import NEAR_MISSES, explained, shown
 
+MAX_LINES = 500
+"""Log lines of one answer."""
 Kind = Literal["step", "sleep", "event", "signal", "invoke", "request", "call"]
 _KINDS: dict[str, Kind] = {
     "Sleep": "sleep",
@@ -103,6 +105,46 @@ class Result(msgspec.Struct, frozen=True):
     input: str | None
     data: str | None
     error: ErrorText | None
+
+
+class LogsQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Of which step (its id on the wire), of all if none is named; from behind which line on."""
+
+    step: str | None = None
+    after: int = 0
+
+
+class LogLine(msgspec.Struct, frozen=True, kw_only=True):
+    """A line that a step has logged; `step_id` is empty for the function's own code. `fields` is a JSON object."""
+
+    n: int
+    step_id: str
+    attempt: int
+    at: int
+    level: str
+    logger: str
+    message: str
+    fields: msgspec.Raw | None
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """What a step tells of itself: how far it is (0 to 1), when it last said something, lines that were too many."""
+
+    step_id: str
+    name: str
+    progress: float | None
+    message: str
+    at: int
+    lines: int
+    dropped: int
+
+
+class Logs(msgspec.Struct, frozen=True):
+    """Lines in order, and what the steps tell. `after` goes on behind the last line, None at the end."""
+
+    lines: list[LogLine]
+    steps: list[Progress]
+    after: int | None
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -196,6 +238,43 @@ async def show_result(server: Server, asked: Asked[Nothing, Nothing]) -> Result:
     return Result(found.input, found.data, found.error)
 
 
+async def show_logs(server: Server, asked: Asked[LogsQuery, Nothing]) -> Logs:
+    """What the steps of a run have logged, and how far they are."""
+    run_id, query = checked(asked.path["run_id"]), asked.query
+    reports = (await server.reader.step_reports([run_id])).get(run_id)
+    if reports is None:
+        raise no_run(run_id)
+    found = await server.reader.lines_of_run(
+        run_id, step_id=query.step, after=query.after, limit=MAX_LINES + 1
+    )
+    lines = [
+        LogLine(
+            n=one.n,
+            step_id=one.step_id,
+            attempt=one.attempt,
+            at=one.at,
+            level=one.level,
+            logger=one.logger,
+            message=one.message,
+            fields=None if one.fields is None else msgspec.Raw(one.fields),
+        )
+        for one in found[:MAX_LINES]
+    ]
+    steps = [
+        Progress(
+            step_id=one.step_id,
+            name=one.name,
+            progress=one.progress,
+            message=one.message,
+            at=one.at,
+            lines=one.lines,
+            dropped=one.dropped,
+        )
+        for one in reports.steps.values()
+    ]
+    return Logs(lines, steps, lines[-1].n if len(found) > MAX_LINES else None)
+
+
 async def show_waiting(server: Server, asked: Asked[Nothing, Nothing]) -> Waiting:
     """Why a run waits: the limit or the wait, who holds it, its place in line, and what can happen next."""
     run_id = checked(asked.path["run_id"])
@@ -207,6 +286,7 @@ async def show_waiting(server: Server, asked: Asked[Nothing, Nothing]) -> Waitin
 
 ENDPOINTS = [
     Endpoint("GET", "/api/runs/{run_id}", show_run, RunDetail),
+    Endpoint("GET", "/api/runs/{run_id}/logs", show_logs, Logs, query=LogsQuery),
     Endpoint("GET", "/api/runs/{run_id}/why", show_waiting, Waiting),
     Endpoint("GET", "/api/results/{output}", show_result, Result),
 ]

@@ -20,6 +20,20 @@ export function resultQuery(output: string, ended: number | null) {
   });
 }
 
+/** What the steps of a run have logged (or one of them), and how far they are. */
+export function logsQuery(runId: string, step: string | null) {
+  return queryOptions({
+    queryKey: ["run", runId, "logs", step],
+    queryFn: ({ signal }) =>
+      answered(
+        client.GET("/api/runs/{run_id}/logs", {
+          params: { path: { run_id: runId }, query: step === null ? {} : { step } },
+          signal,
+        }),
+      ),
+  });
+}
+
 export interface Why {
   text: string;
   next_at?: string | null;

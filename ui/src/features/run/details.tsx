@@ -13,6 +13,7 @@ import { Status } from "@/shared/components/status";
 import { toast, toastError } from "@/shared/components/toasts";
 
 import { type Result, rerunRun, resultQuery } from "./api";
+import { LogView } from "./logs";
 import { nameOf, type Row } from "./rows";
 
 /** What is known of the selected line, or of the run if none is. */
@@ -29,6 +30,9 @@ export function Details({ detail, row }: { detail: RunDetail; row: Row | null })
           <Tabs.Trigger className="tab" value="input">
             {row ? "Timing" : "Trigger"}
           </Tabs.Trigger>
+          <Tabs.Trigger className="tab" value="logs">
+            Logs
+          </Tabs.Trigger>
           {!row && detail.metadata.length > 0 && (
             <Tabs.Trigger className="tab" value="metadata">
               Metadata
@@ -41,6 +45,9 @@ export function Details({ detail, row }: { detail: RunDetail; row: Row | null })
         </Tabs.Content>
         <Tabs.Content value="input" className="tab-body">
           {row ? <Timing row={row} /> : <TriggerEvents detail={detail} />}
+        </Tabs.Content>
+        <Tabs.Content value="logs" className="tab-body">
+          <LogView runId={row?.runId ?? detail.run.id} step={row ? (row.line.step_id ?? "") : null} />
         </Tabs.Content>
         <Tabs.Content value="metadata" className="tab-body">
           <Metadata list={detail.metadata} />
@@ -227,7 +234,7 @@ function FromHere({ detail, row }: { detail: RunDetail; row: Row }) {
   const queries = useQueryClient();
   const navigate = useNavigate();
   const step = row.line.step_id;
-  if (!step || detail.run.ended_at === null) return null;
+  if (!step || detail.run.ended_at === null || row.runId !== detail.run.id) return null;
   const start = (): void => {
     let input: unknown;
     try {

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 
 import type { Line, RunDetail, Try } from "@/shared/api/client";
 
-import { place, rowsOf, spanOf } from "./rows";
+import { place, rowsOf, spanOf, wantedChildren } from "./rows";
 
 const attempt = (number: number, status: string): Try => ({
   number,
@@ -16,10 +16,10 @@ const attempt = (number: number, status: string): Try => ({
 });
 
 const line = (key: string, tries: Try[]): Line =>
-  ({ key, kind: "step", name: key, status: "COMPLETED", queued_at: 1000, started_at: 1010, ended_at: 1250, tries }) as unknown as Line;
+  ({ key, kind: "step", name: key, status: "COMPLETED", queued_at: 1000, started_at: 1010, ended_at: 1250, tries, child: null }) as unknown as Line;
 
 const detail = (lines: Line[], ended: number | null): RunDetail =>
-  ({ run: { queued_at: 1000, started_at: 1005, ended_at: ended }, lines }) as unknown as RunDetail;
+  ({ run: { id: "run", queued_at: 1000, started_at: 1005, ended_at: ended }, lines }) as unknown as RunDetail;
 
 describe("rows", () => {
   it("shows a line tried once as one row", () => {
@@ -38,6 +38,29 @@ describe("rows", () => {
       ["Attempt 2", 1, "COMPLETED"],
     ]);
     expect(open[2]?.started).toBe(1110);
+  });
+});
+
+describe("invoked runs", () => {
+  const invoke = { ...line("call", []), kind: "invoke", child: "inner" } as Line;
+  const inner = { ...detail([line("x", [attempt(0, "COMPLETED")])], 1300), run: { id: "inner", queued_at: 1100 } } as RunDetail;
+
+  it("are wanted when their row is open, and shown once they have been read", () => {
+    const shut = rowsOf(detail([invoke], 2000), new Set());
+    expect([shut[0]?.open, wantedChildren(shut)]).toEqual([false, []]);
+    const open = rowsOf(detail([invoke], 2000), new Set(["call"]));
+    expect([open.length, wantedChildren(open)]).toEqual([1, ["inner"]]);
+    const read = rowsOf(detail([invoke], 2000), new Set(["call"]), new Map([["inner", inner]]));
+    expect(read.map((row) => [row.key, row.depth, row.runId])).toEqual([
+      ["call", 0, "run"],
+      ["call>x", 1, "inner"],
+    ]);
+  });
+
+  it("that invoke themselves are shown only so deep", () => {
+    const loop = { ...detail([invoke], 2000), run: { id: "inner", queued_at: 1000 } } as RunDetail;
+    const open = new Set(Array.from({ length: 20 }, (_, depth) => Array(depth + 1).fill("call").join(">")));
+    expect(rowsOf(loop, open, new Map([["inner", loop]])).length).toBe(7);
   });
 });
 

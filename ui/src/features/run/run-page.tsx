@@ -1,15 +1,17 @@
-import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { useQueries, useQuery, useQueryClient } from "@tanstack/react-query";
 import { useNavigate, useParams, useSearch } from "@tanstack/react-router";
 import { useCallback, useMemo, useState } from "react";
 
 import { useRereading } from "@/shared/api/rereading";
+import type { RunDetail } from "@/shared/api/client";
 import { useNow } from "@/shared/components/clock";
 import { Skeleton, Trouble } from "@/shared/components/note";
 
 import { runQuery } from "./api";
 import { Details } from "./details";
 import { Head } from "./head";
-import { rowsOf, spanOf } from "./rows";
+import { useProgress } from "./progress";
+import { type Row, rowsOf, spanOf, wantedChildren } from "./rows";
 import { Waterfall } from "./waterfall";
 import "./run.css";
 
@@ -29,7 +31,8 @@ export function RunPage() {
   );
   const detail = query.data;
   const now = useNow() + shiftOf(detail?.now, query.dataUpdatedAt);
-  const rows = useMemo(() => (detail ? rowsOf(detail, open) : []), [detail, open]);
+  const rows = useRows(detail, open);
+  const progress = useProgress(runId, detail);
   const toggle = useCallback((key: string) => {
     setOpen((keys) => {
       const next = new Set(keys);
@@ -48,6 +51,7 @@ export function RunPage() {
           rows={rows}
           whole={spanOf(detail, now)}
           now={now}
+          progress={progress}
           selected={line ?? null}
           onSelect={(key) => void navigate({ search: key === null ? {} : { line: key }, replace: true })}
           onToggle={toggle}
@@ -61,4 +65,17 @@ export function RunPage() {
 /** How far the server's clock was from this browser's when it answered, in ms: it may have travelled in time. */
 function shiftOf(serverNow: number | undefined, answeredAt: number): number {
   return serverNow === undefined ? 0 : serverNow - answeredAt;
+}
+
+/** The rows of a run, with the lines of invoked runs where those are open; these are read when they are wanted. */
+function useRows(detail: RunDetail | undefined, open: ReadonlySet<string>): Row[] {
+  const [wanted, setWanted] = useState<string[]>([]);
+  const children = useQueries({
+    queries: wanted.map((id) => runQuery(id)),
+    combine: (results) => new Map(results.flatMap(({ data }) => (data ? [[data.run.id, data] as const] : []))),
+  });
+  const rows = useMemo(() => (detail ? rowsOf(detail, open, children) : []), [detail, open, children]);
+  const now = wantedChildren(rows);
+  if (now.join() !== wanted.join()) setWanted(now);
+  return rows;
 }

@@ -2,10 +2,13 @@ import { useVirtualizer } from "@tanstack/react-virtual";
 import { ChevronRight, CornerDownRight, Hourglass, Moon, Play, Radio, Send, SquareFunction } from "lucide-react";
 import { type CSSProperties, type PointerEvent, useRef, useState } from "react";
 
+import type { Schemas } from "@/shared/api/client";
 import { Button } from "@/shared/components/button";
 import { lookOf } from "@/shared/components/status";
 import { formatDuration } from "@/shared/format/time";
 
+import { useRowKeys } from "./row-keys";
+import type { Progress } from "./progress";
 import { place, type Row, type Window } from "./rows";
 
 const ROW_PX = 30;
@@ -33,13 +36,14 @@ interface Props {
   rows: Row[];
   whole: Window;
   now: number;
+  progress: Progress;
   selected: string | null;
   onSelect: (key: string | null) => void;
   onToggle: (key: string) => void;
 }
 
 /** All that a run did, a row each, over time. Waiting for a turn is drawn apart from running. */
-export function Waterfall({ rows, whole, now, selected, onSelect, onToggle }: Props) {
+export function Waterfall({ rows, whole, now, progress, selected, onSelect, onToggle }: Props) {
   const scroller = useRef<HTMLDivElement>(null);
   const [zoom, setZoom] = useState<Window | null>(null);
   const window = zoom ?? whole;
@@ -49,6 +53,7 @@ export function Waterfall({ rows, whole, now, selected, onSelect, onToggle }: Pr
     estimateSize: () => ROW_PX,
     overscan: 15,
   });
+  useRowKeys(rows, selected, onSelect, onToggle, virtual.scrollToIndex);
   return (
     <div className="waterfall">
       <div className="waterfall-head">
@@ -73,6 +78,7 @@ export function Waterfall({ rows, whole, now, selected, onSelect, onToggle }: Pr
                   row={row}
                   window={window}
                   now={now}
+                  told={row.ended === null ? progress.get(row.line.step_id ?? "") : undefined}
                   selected={selected === row.key}
                   onSelect={() => onSelect(selected === row.key ? null : row.key)}
                   onToggle={() => onToggle(row.key)}
@@ -90,6 +96,7 @@ function Line({
   row,
   window,
   now,
+  told,
   selected,
   onSelect,
   onToggle,
@@ -97,6 +104,7 @@ function Line({
   row: Row;
   window: Window;
   now: number;
+  told: Schemas["Progress"] | undefined;
   selected: boolean;
   onSelect: () => void;
   onToggle: () => void;
@@ -115,7 +123,7 @@ function Line({
             type="button"
             className="icon-button twist"
             aria-expanded={row.open}
-            aria-label={`Attempts of ${row.name}`}
+            aria-label={row.line.child === null ? `Attempts of ${row.name}` : `Run of ${row.name}`}
             onClick={onToggle}
           >
             <ChevronRight aria-hidden />
@@ -127,6 +135,11 @@ function Line({
           <span className="visually-hidden">
             , {KIND_WORDS[row.line.kind]}, {look.word}
           </span>
+          {told && told.progress !== null && (
+            <span className="pill" data-tone="busy" title={told.message}>
+              {Math.round(told.progress * 100)} %
+            </span>
+          )}
           {row.tries > 1 && <span className="pill">{row.tries} tries</span>}
           <span className="line-length">{length === null ? look.word : formatDuration(length)}</span>
         </button>

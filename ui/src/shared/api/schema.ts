@@ -260,6 +260,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/runs/{run_id}/logs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What the steps of a run have logged, and how far they are. */
+        get: operations["show_logs"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/runs/{run_id}/rerun": {
         parameters: {
             query?: never;
@@ -611,6 +628,39 @@ export interface components {
             until: number | null;
         };
         /**
+         * LogLine
+         * @description A line that a step has logged; `step_id` is empty for the function's own code. `fields` is a JSON object.
+         */
+        LogLine: {
+            at: number;
+            attempt: number;
+            fields: unknown | null;
+            level: string;
+            logger: string;
+            message: string;
+            n: number;
+            step_id: string;
+        };
+        /**
+         * Logs
+         * @description Lines in order, and what the steps tell. `after` goes on behind the last line, None at the end.
+         */
+        Logs: {
+            after: number | null;
+            lines: components["schemas"]["LogLine"][];
+            steps: components["schemas"]["Progress"][];
+        };
+        /**
+         * LogsQuery
+         * @description Of which step (its id on the wire), of all if none is named; from behind which line on.
+         */
+        LogsQuery: {
+            /** @default 0 */
+            after?: number;
+            /** @default null */
+            step?: string | null;
+        };
+        /**
          * Metadata
          * @description The values of one kind for a run or a step, and when they were last changed (ms since the epoch).
          */
@@ -697,6 +747,19 @@ export interface components {
         Problem: {
             code?: string;
             error: string;
+        };
+        /**
+         * Progress
+         * @description What a step tells of itself: how far it is (0 to 1), when it last said something, lines that were too many.
+         */
+        Progress: {
+            at: number;
+            dropped: number;
+            lines: number;
+            message: string;
+            name: string;
+            progress: number | null;
+            step_id: string;
         };
         /**
          * RerunBody
@@ -1449,6 +1512,40 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["RunDetail"];
+                };
+            };
+            /** @description What is wrong, and what to do. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    show_logs: {
+        parameters: {
+            query?: {
+                after?: number;
+                step?: string | null;
+            };
+            header?: never;
+            path: {
+                run_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What was asked for. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Logs"];
                 };
             };
             /** @description What is wrong, and what to do. */
