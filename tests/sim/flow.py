@@ -277,7 +277,7 @@ class Flow:
             return
         starts = self.starts.setdefault(counter, [])
         starts.append(started)
-        window = [time for time in starts if time > started - ms(rule["period"]) + self.reads_ms]
+        window = [time for time in starts if time > started - ms(rule["period"])]
         if len(window) > rule["limit"] + rule.get("burst", 0):
             self._fail("throttle", f"{len(window)} runs begin within {rule}: {window}", row.id)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections import Counter
 from random import Random
@@ -52,7 +53,7 @@ class Operators:
         to_next = self._random.random() < 0.5
         by_ms = 0 if to_next else self._random.choice((1, 1_000, 60_000, 3_600_000, 86_400_000))
         self._world.trace.note(f"operator: moves the clock by {by_ms or 'what is to come'}")
-        self._world.checks.commits.again.moves[by_ms] += 1
+        self._world.checks.commits.again.moves.append(by_ms)
         try:
             await self._world.server.submit(MoveClock(by_ms=by_ms, to_next=to_next))
         except (Refused, ConnectionLost, RequestError) as error:
@@ -161,8 +162,8 @@ class Again:
         self.asked: Counter[str] = Counter()
         """How often somebody asked for another run of a run."""
         self.jobs: dict[str, Job] = {}
-        self.moves: Counter[int] = Counter()
-        """How often somebody moved the clock, by so much (0: to what comes next)."""
+        self.moves: list[int] = []
+        """By how much (ms) somebody moved the clock; 0 for to what comes next."""
         self._over: set[str] = set()
         self._made: Counter[str] = Counter()
 
@@ -198,12 +199,22 @@ class Again:
         )
 
     def travelled(self, before: int, after: int) -> None:
-        """The clock has been moved, so far (ms) ahead of the world's: somebody wanted it, and it happens once."""
+        """The clock has been moved, so far (ms) ahead of the world's: somebody wanted it, and it happens once.
+
+        A batch may hold several moves.
+        """
         by_ms = after - before
-        wish = by_ms if self.moves[by_ms] else 0
-        self.moves[wish] -= 1
-        if by_ms < 0 or self.moves[wish] < 0:
+        known = [wish for wish in self.moves if wish]
+        for count in range(1, len(known) + 1):
+            for wishes in itertools.combinations(known, count):
+                if sum(wishes) == by_ms:
+                    for wish in wishes:
+                        self.moves.remove(wish)
+                    return
+        if by_ms < 0 or 0 not in self.moves:
             self._checks.fail("travel", f"the clock is moved by {by_ms} ms, and nobody wished it")
+        else:
+            self.moves.remove(0)
 
     def _check_job(self, tables: Tables, job: Job) -> None:
         """When a bulk cancellation is done, none of its runs is live."""
