@@ -5,12 +5,15 @@ import { Download, Ellipsis, RotateCcw, X } from "lucide-react";
 
 import { BASE, type RunDetail } from "@/shared/api/client";
 import { Button } from "@/shared/components/button";
-import { Ago, At, Lasting } from "@/shared/components/clock";
+import { Ago, At, Lasting, useNow, useZone } from "@/shared/components/clock";
 import { CopyButton } from "@/shared/components/copy";
 import { Status } from "@/shared/components/status";
 import { toast, toastError } from "@/shared/components/toasts";
+import { formatClock, formatRelative } from "@/shared/format/time";
 
 import { cancelRun, rerunRun, whyQuery } from "./api";
+
+const TIME = /\d{4}-\d{2}-\d{2}T[\d:.]+Z/g;
 
 /** What a run is, how it stands, and what can be done with it. */
 export function Head({ detail }: { detail: RunDetail }) {
@@ -90,10 +93,15 @@ function RunLink({ id }: { id: string }) {
 
 function WhyWaiting({ runId }: { runId: string }) {
   const why = useQuery(whyQuery(runId));
+  const { zone } = useZone();
+  const now = useNow();
   if (!why.data) return null;
   return (
     <p className="why" data-tone="warn" role="status">
-      {why.data.text}
+      {why.data.text.replace(TIME, (time) => {
+        const at = Date.parse(time);
+        return `${formatClock(at, now, zone)} (${formatRelative(at, now)})`;
+      })}
     </p>
   );
 }
