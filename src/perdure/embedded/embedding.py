@@ -27,6 +27,7 @@ import msgspec
 from perdure.embedded.doorway import SocketOrigin, socket_path
 from perdure.embedded.engine import Engine, Options
 from perdure.embedded.mounting import forward
+from perdure.embedded.relaying import relay
 from perdure.embedded.requests import PATIENCE_S, EngineRequests, Route
 from perdure.errors import AlreadyRunning, ConfigError, PerdureError, StoreUnavailable
 from perdure.sdk.app import App
@@ -92,7 +93,10 @@ class Embedding:
 
     async def asgi(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The engine's HTTP API, as an ASGI application; everybody who reaches it may do everything."""
-        await forward(self._engine, scope, receive, send)
+        if self.role == "follower" and self._database is not None and scope["type"] == "http":
+            await relay(socket_path(self._database), scope, receive, send)
+        else:
+            await forward(self._engine, scope, receive, send)
 
     async def _start(self) -> Embedding:
         if self._app in _RUNNING:

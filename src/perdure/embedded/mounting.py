@@ -30,7 +30,7 @@ async def forward(engine: Engine | None, scope: Scope, receive: Receive, send: S
         return
     if engine is None:
         text = "The embedded engine does not run in this process. Ask the one that leads, or try again in a moment."
-        await _refuse(send, 503, text)
+        await refuse(send, 503, text)
         return
     inner = below(scope)
     outside = asyncio.get_running_loop()
@@ -44,7 +44,7 @@ async def forward(engine: Engine | None, scope: Scope, receive: Receive, send: S
     try:
         await engine.run(_call(engine.parts.app, inner, receive_there, send_there))
     except ConnectionError as error:
-        await _refuse(send, 503, f"Try again in a moment: {error}")
+        await refuse(send, 503, f"Try again in a moment: {error}")
 
 
 async def _call(function: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
@@ -66,7 +66,8 @@ async def _live(receive: Receive, send: Send) -> None:
             return
 
 
-async def _refuse(send: Send, status: int, text: str) -> None:
+async def refuse(send: Send, status: int, text: str) -> None:
+    """Answer with an error."""
     body = msgspec.json.encode({"error": text, "status": status})
     await send({"type": "http.response.start", "status": status, "headers": JSON})
     await send({"type": "http.response.body", "body": body})
@@ -120,6 +121,6 @@ class Guarded:
         if scope["type"] == "http":
             verdict = self._allow(scope)
             if not (await verdict if inspect.isawaitable(verdict) else verdict):
-                await _refuse(send, 403, self._hint)
+                await refuse(send, 403, self._hint)
                 return
         await self._app(scope, receive, send)

@@ -95,3 +95,22 @@ def test_the_same_program_works_for_a_server_by_one_setting(folder: Path, tmp_pa
         assert (folder / "other.db").exists()
     finally:
         process.stop()
+
+
+def test_a_second_worker_reaches_the_engine_of_the_first(shop: Process, folder: Path) -> None:
+    follower = start(folder)
+    try:
+        event_id = httpx.post(f"{follower.url}/orders/10").json()["event"]
+        with httpx.Client(base_url=f"{follower.url}/jobs") as api:
+            assert completed(api, event_id) == "order 10 is on its way"
+            answer = api.post("/e/key", content=b'{"name":"nobody/listens","data":{"text":"\xc3\xa4"}}')
+            assert answer.status_code == 200
+            (event,) = api.get("/v1/events", params={"name": "nobody/listens"}).json()["data"]
+            assert event["data"] == {"text": "\u00e4"}
+            assert api.get("/nothing/here").status_code == 404
+        with httpx.Client(base_url=f"{shop.url}/jobs") as api:
+            assert completed(api, event_id)
+        assert httpx.get(f"{follower.url}/jobs/dev", headers={"Host": "shop.example"}).status_code == 403
+    finally:
+        follower.stop()
+    assert httpx.get(f"{shop.url}/jobs/dev").status_code == 200
