@@ -13,6 +13,7 @@ With the address of a server in place of a database nothing is started: the app 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import time
 from collections.abc import Generator
@@ -27,7 +28,6 @@ import msgspec
 from perdure.embedded.doorway import SocketOrigin, socket_path
 from perdure.embedded.engine import Engine, Options
 from perdure.embedded.mounting import forward
-from perdure.embedded.relaying import relay
 from perdure.embedded.requests import PATIENCE_S, EngineRequests, Route
 from perdure.errors import AlreadyRunning, ConfigError, PerdureError, StoreUnavailable
 from perdure.sdk.app import App
@@ -94,7 +94,9 @@ class Embedding:
     async def asgi(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The engine's HTTP API, as an ASGI application; everybody who reaches it may do everything."""
         if self.role == "follower" and self._database is not None and scope["type"] == "http":
-            await relay(socket_path(self._database), scope, receive, send)
+            # Its client library takes a while to load, and few need it.
+            relaying = importlib.import_module("perdure.embedded.relaying")
+            await relaying.relay(socket_path(self._database), scope, receive, send)
         else:
             await forward(self._engine, scope, receive, send)
 
