@@ -24,7 +24,7 @@ from perdure.protocol.urls import normalize_app_url
 from perdure.server.context import Server
 from perdure.server.http import read_body
 from perdure.shard.commands import PutApp, RegisterApp, Registered, RemoveApp
-from perdure.shard.rows import AppRow
+from perdure.shard.rows import CONNECT, SERVE, AppRow
 
 log = logging.getLogger("perdure.sync")
 
@@ -76,10 +76,13 @@ async def take_in(server: Server, body: bytes, fallback_url: str | None = None) 
         if error.registration is not None and error.registration.app_name:
             await note_error(server, error.registration, error.reason)
         raise
-    method = "CONNECT" if registration.deploy_type == "connect" else "SERVE"
-    registered = await server.submit(RegisterApp(registration=registration, method=method))
+    registered = await server.submit(RegisterApp(registration=registration, method=_method(registration)))
     assert isinstance(registered, Registered)
     return registered
+
+
+def _method(registration: Registration) -> str:
+    return CONNECT if registration.deploy_type == "connect" else SERVE
 
 
 def _check_expression(text: str) -> None:
@@ -101,7 +104,7 @@ async def note_error(server: Server, registration: Registration, reason: str) ->
             registration.sdk,
             registration.framework,
             registration.app_version,
-            "SERVE",
+            _method(registration),
             "",
             reason,
             now,

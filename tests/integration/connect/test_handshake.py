@@ -148,6 +148,29 @@ class TestRefusals:
         assert "bad" in error.message
         assert (await worker.closed())[1] == "connect_invalid_function_config"
 
+    async def test_an_app_that_was_refused_is_not_looked_for_at_a_url(
+        self, server: Server, name: str
+    ) -> None:
+        worker = await BareWorker.dial(server)
+        await worker.introduce(AppConfiguration(name, None, b'[{"id":"f"}]'))
+        assert await worker.closed() == (1008, "connect_invalid_function_config")
+        query = "{apps{name method error connected}}"
+        known = server.http.post("/v0/gql", json={"query": query}).json()["data"]["apps"]
+        [noted] = [one for one in known if one["name"] == name]
+        assert (noted["method"], noted["connected"]) == ("CONNECT", False)
+        assert "f" in noted["error"]
+        worker = await BareWorker.ready(server, app(name))
+        known = server.http.post("/v0/gql", json={"query": query}).json()["data"]["apps"]
+        [noted] = [one for one in known if one["name"] == name]
+        assert (noted["error"], noted["connected"]) == (None, True)
+        await worker.close()
+
+        def gone() -> bool:
+            known = server.http.post("/v0/gql", json={"query": query}).json()["data"]["apps"]
+            return [one["connected"] for one in known if one["name"] == name] == [False]
+
+        await asyncio.to_thread(until, "no worker", gone)
+
     async def test_a_token_of_another_server_is_refused(
         self, server: Server, tmp_path_factory: pytest.TempPathFactory, name: str
     ) -> None:

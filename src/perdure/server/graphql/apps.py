@@ -13,7 +13,7 @@ from perdure.protocol.lifecycle import FAILED
 from perdure.server.development import shown_function
 from perdure.server.graphql.session import Session
 from perdure.server.graphql.values import always, json_text
-from perdure.shard.rows import AppRow
+from perdure.shard.rows import CONNECT, AppRow
 
 
 def apps(_: object, session: Session, filter: dict[str, str] | None = None) -> list[AppRow]:
@@ -134,6 +134,13 @@ def _duration(ms: int | None) -> str | None:
     return None if ms is None else format_duration(ms)
 
 
+def _has_worker(session: Session, app: AppRow) -> bool:
+    """Whether somebody would take a call: always, for an app that the server calls at its URL."""
+    if app.method != CONNECT:
+        return True
+    return any(served.name == app.name for worker in session.workers for served in worker.apps)
+
+
 RESOLVERS: dict[str, dict[str, Any]] = {
     "Query": {"apps": apps, "app": app, "functions": functions, "functionBySlug": function_by_slug},
     "App": {
@@ -150,7 +157,9 @@ RESOLVERS: dict[str, dict[str, Any]] = {
         "connectionType": lambda app, _: "CONNECT" if app.method == "CONNECT" else "SERVERLESS",
         "method": lambda app, _: app.method or "SERVE",
         "appVersion": lambda app, _: app.app_version,
-        "connected": lambda app, _: not app.error and app.archived_at is None,
+        "connected": lambda app, session: (
+            not app.error and app.archived_at is None and _has_worker(session, app)
+        ),
         "functionCount": lambda app, session: len(session.functions(app.id)),
         "autodiscovered": always(None),
     },
