@@ -33,7 +33,9 @@ class LookingBack:
             if row is not None:
                 self.since[place] = int(since)
                 continue
-            wait = tables.waits.get(run_id, {}).get(int(n))
+            # One whose decision was made to raise is in quarantine, and looks back no more.
+            raising = self._checks.commits.oracle.raising
+            wait = None if raising else tables.waits.get(run_id, {}).get(int(n))
             for event in tables.events.values() if wait is not None else ():
                 if wait is not None and self._should_end(tables, wait, event):
                     text = f"{wait} has looked back to {since}, and still waits although event {event.receipt} came"

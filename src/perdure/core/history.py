@@ -12,6 +12,8 @@ Kinds and their fields (times are ms since the epoch):
 - `call`: a call to the app ended. What was called (`step` is empty for a discovery), when it was queued and
   sent, the HTTP status (0 if none came), the operations that it answered with, the error if it failed, when
   it is tried again.
+- `cut`: the server was stopped or killed in the middle of a call or a request, which is made again. It is no attempt
+  that counts; when it left is not known any more.
 - `invoked`: a step started a run of another function: the event that was sent, and the run.
 - `checkpoint`: steps that a running call posted, as operations.
 - `resumed`: something that the run waited for ended: `how` is `slept`, `matched`, `timeout`, `finished`,
@@ -67,6 +69,20 @@ class CallNote(msgspec.Struct, omit_defaults=True, gc=False):
     error: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     retry: int = 0
     end: bool = False
+
+
+class CutNote(msgspec.Struct, gc=False):
+    """A call or a request that the server did not live to see the end of."""
+
+    item: int
+    attempt: int
+    generation: int
+    queued: int
+    step: str = ""
+    error: msgspec.Raw = msgspec.Raw(
+        b'{"name":"CutOff","message":"The server was stopped in the middle of this call. It is made again, and this '
+        b'does not count as an attempt."}'
+    )
 
 
 class CheckpointNote(msgspec.Struct, omit_defaults=True, gc=False):
@@ -146,6 +162,7 @@ class EndedNote(msgspec.Struct, omit_defaults=True, gc=False):
 Note = (
     CallNote
     | CheckpointNote
+    | CutNote
     | ResumedNote
     | RequestNote
     | QueuedNote

@@ -108,6 +108,7 @@ class Timeline(msgspec.Struct):
 _DECODERS: dict[str, msgspec.json.Decoder[Any]] = {
     "call": msgspec.json.Decoder(CallNote),
     "checkpoint": msgspec.json.Decoder(CheckpointNote),
+    "cut": msgspec.json.Decoder(history.CutNote),
     "copied": msgspec.json.Decoder(history.CopiedNote),
     "invoked": msgspec.json.Decoder(history.InvokedNote),
     "resumed": msgspec.json.Decoder(ResumedNote),
@@ -188,6 +189,16 @@ class _Builder:
             calls = self.open_calls(note.item, note.queued)
             _add(calls, attempt, COMPLETED)
             calls.ended = entry.at
+
+    def cut(self, entry: HistoryRecord, note: history.CutNote) -> None:
+        """A call that nobody has seen the end of: it is shown, and the next has the same number."""
+        due = self._due.get(note.item, 0) or note.queued
+        attempt = Attempt(note.attempt, CANCELLED, note.queued, due, due, entry.at, entry=entry.n)
+        target = self.step(note.step or self._retried.get(note.item, ""))
+        if target is None:
+            target = self.open_calls(note.item, note.queued)
+        target.attempts.append(attempt)
+        target.started = target.started or due
 
     def _failed_call(self, entry: HistoryRecord, note: CallNote, attempt: Attempt) -> None:
         target = self.step(note.step) if note.step else None
@@ -270,7 +281,7 @@ class _Builder:
             recorded = self.recorded.get(op.id)
             failed = recorded is not None and recorded.failed
             if step.attempts:
-                number = step.attempts[-1].number + 1
+                number = _after(step.attempts[-1])
                 attempt = Attempt(number, COMPLETED, started, started, started, ended, op=op.op)
                 _add(step, attempt, FAILED if failed else COMPLETED)
             step.started = step.started or started
@@ -328,7 +339,7 @@ class _Builder:
         step.found = note.event
         if step.attempts:
             due = self._due.pop(note.item, 0) or entry.at
-            number = step.attempts[-1].number + 1
+            number = _after(step.attempts[-1])
             step.attempts.append(Attempt(number, step.status, due, due, due, entry.at, op=step.op))
 
     def attached(self, entry: HistoryRecord, note: history.MetadataNote) -> None:
@@ -376,6 +387,11 @@ def about_function(op: OpNote) -> bool:
     return op.id == COMPLETE and op.name == op.id
 
 
+def _after(attempt: Attempt) -> int:
+    """The number of the next attempt: one that was cut off does not count."""
+    return attempt.number + (attempt.status != CANCELLED)
+
+
 def _add(activity: Activity, attempt: Attempt, status: str) -> None:
     """Add an attempt that has ended."""
     activity.attempts.append(msgspec.structs.replace(attempt, status=status))
@@ -387,6 +403,7 @@ _READERS: dict[str, Callable[[_Builder, HistoryRecord, Any], None]] = {
     "call": _Builder.call,
     "checkpoint": _Builder.checkpoint,
     "copied": _Builder.copied,
+    "cut": _Builder.cut,
     "invoked": _Builder.invoked,
     "resumed": _Builder.resumed,
     "request": _Builder.request,

@@ -5,7 +5,7 @@ cut off: its call is made again, paced by its app's gate, with a higher generati
 the old one is told apart. The attempt number stays, since nothing is known to have failed; only after
 several restarts in the middle of one call does it count as an attempt, in case that call is what kills the
 server. A call to a worker that connects by itself is not made again: the worker works on, comes back, and answers;
-if it does not, the lease of the call runs out.
+if it does not, the lease of the call runs out. Its restarts are counted all the same.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Collection
 
 import msgspec
 
+from perdure.core import history
 from perdure.core.flow.admission import RunFlow
 from perdure.core.flow.throttle import ThrottleState
 from perdure.core.model import CALLING, STANDARD_PARTS, Item, Run
@@ -75,6 +76,8 @@ async def recover(
                         _call_again(state, run, item)
                         again += 1
                         continue
+                    item.recoveries += 1
+                    state.batch.put_item(run, item)
                     resumed.append((run, item))
                 if item.kind in CALLING:
                     state.lines.hold(run, item)
@@ -88,8 +91,13 @@ async def recover(
 
 
 def _at_worker(state: State, run: Run, item: Item) -> bool:
-    """Whether a call was made to a worker that connects by itself, and so may come back with the answer."""
+    """Whether a call was made to a worker that connects by itself, and so may come back with the answer.
+
+    Not if the server has been restarted too often meanwhile: the answer may be what ends it.
+    """
     if item.kind not in CALLING or run.status.ended:
+        return False
+    if item.recoveries + 1 >= state.settings.poison_recoveries:
         return False
     app = state.apps.get(state.functions.by_id[run.function_id].app_id)
     return app is not None and app.method == CONNECT
@@ -131,6 +139,10 @@ def _take_key(state: State, row: KeyRow) -> None:
 def _call_again(state: State, run: Run, item: Item) -> None:
     if run.status.ended:
         return
+    plan = Plan(run, state.now)
+    cut = history.CutNote(item.n, item.attempt, item.generation, item.queued_at, item.step_id)
+    plan.history.append(("cut", history.encode(cut)))
+    state.apply(plan)
     item.in_flight = False
     item.due = state.now
     item.queued_at = state.now

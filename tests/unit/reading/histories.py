@@ -10,6 +10,7 @@ from perdure.core.history import (
     CallNote,
     CheckpointNote,
     CopiedNote,
+    CutNote,
     EndedNote,
     InvokedNote,
     Note,
@@ -34,6 +35,7 @@ _KINDS: dict[type, str] = {
     RequestNote: "request",
     QueuedNote: "queued",
     CopiedNote: "copied",
+    CutNote: "cut",
     EndedNote: "ended",
 }
 

@@ -8,7 +8,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perdure.core.history import CopiedNote, InvokedNote, OpNote, RequestNote
+from perdure.core.history import CopiedNote, CutNote, InvokedNote, OpNote, RequestNote
 from perdure.protocol.ids import hash_step_id
 from perdure.reading.outputs import read_output_name
 from perdure.reading.port import WholeRun
@@ -68,6 +68,9 @@ entries = st.one_of(
     ),
     st.fixed_dictionaries({"kind": st.sampled_from(["request", "invoked"]), "step": st.sampled_from(STEPS)}),
     st.fixed_dictionaries(
+        {"kind": st.just("cut"), "item": st.integers(2, 5), "step": st.sampled_from(["", *STEPS])}
+    ),
+    st.fixed_dictionaries(
         {
             "kind": st.just("copied"),
             "step": st.sampled_from(STEPS),
@@ -102,6 +105,8 @@ def write(history: History, at: int, entry: dict[str, Any]) -> None:
     elif kind == "copied":
         ids = [hash_step_id(one) for one in entry["steps"]]
         history.add(at, CopiedNote("01R", step, entry["step"], ids, entry["edited"]))
+    elif kind == "cut":
+        history.add(at, CutNote(entry["item"], 0, 1, T0 + at - 20, step if entry["step"] else ""))
     elif kind == "request":
         history.add(at, RequestNote(5, step, 0, msgspec.Raw(b"{}"), T0 + at + 9))
     else:

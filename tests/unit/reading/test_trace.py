@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from perdure.core.history import CopiedNote, InvokedNote, OpNote, RequestNote
+from perdure.core.history import CopiedNote, CutNote, InvokedNote, OpNote, RequestNote
 from perdure.core.operations import COMPLETE
 from perdure.protocol.ids import hash_step_id
 from perdure.reading.outputs import OutputName, read_output_name
@@ -281,6 +281,41 @@ class TestEnds:
         history.step("quick", "StepRun", 20).call(40, status=200, item=6, end=True)
         current, _ = both(history.ended(40, "COMPLETED").run("COMPLETED", ended=40, output=b"1"))
         assert current[:2] == ["long CANCELLED", "quick COMPLETED"]
+
+
+class TestCallsThatWereCutOff:
+    """The server died in the middle of them: they are shown, and count for nothing."""
+
+    def test_of_a_step(self):
+        history = History().call(20, op("StepPlanned", "a"), op("StepPlanned", "b"))
+        history.add(60, CutNote(4, 0, 1, T0 + 20, hash_step_id("a")))
+        history.call(90, op("StepRun", "a"), item=4, step=hash_step_id("a")).step("a", "StepRun", 90)
+        span = child(history.run(), "a")
+        assert [(each.name, each.status) for each in span.children] == [
+            ("Attempt 0", "CANCELLED"),
+            ("Attempt 0", "COMPLETED"),
+        ]
+        first = span.children[0]
+        assert (first.started, first.ended, output(first)) == (
+            T0 + 20,
+            T0 + 60,
+            OutputName(RUN, "entry", "3"),
+        )
+
+    def test_of_a_discovery(self):
+        history = History().add(40, CutNote(2, 0, 1, T0 + 5))
+        history.call(80, op("StepRun", "a")).step("a", "StepRun", 80)
+        current, _ = both(history.run())
+        assert current == [
+            ("Execution COMPLETED", ["Attempt 0 CANCELLED", "Attempt 0 COMPLETED"]),
+            "a COMPLETED",
+        ]
+
+    def test_a_posted_step_after_it_is_the_first_attempt(self):
+        history = History().call(20, op("StepPlanned", "a"), op("StepPlanned", "b"))
+        history.add(60, CutNote(4, 0, 1, T0 + 20, hash_step_id("a")))
+        history.checkpoint(90, op("StepRun", "a"), item=4).step("a", "StepRun", 90)
+        assert [each.attempts for each in child(history.run(), "a").children] == [0, 0]
 
 
 class TestSteps:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 
@@ -178,3 +179,18 @@ async def test_archived_functions_start_nothing_and_their_runs_go_on() -> None:
     assert world.run().status == "COMPLETED"
     await world.send(an_event("test/hello"))
     assert len(world.tables.runs) == 1
+
+
+@virtually
+async def test_a_call_that_was_cut_off_stands_in_the_history_once() -> None:
+    world = await World().start(HELLO)
+    await world.send(an_event("test/hello"))
+    run_id = (await world.call()).run_id
+    world.network.calls[-1].answered = True
+    await world.restart()
+    (await world.call()).returns()
+    await world.settle()
+    entries = [(row.kind, json.loads(row.body)) for row in world.tables.history[run_id].values()]
+    assert [kind for kind, _ in entries] == ["queued", "cut", "call", "ended"]
+    (cut,) = (body for kind, body in entries if kind == "cut")
+    assert (cut["item"], cut["attempt"], cut["generation"], cut["error"]["name"]) == (2, 0, 1, "CutOff")
