@@ -119,6 +119,24 @@ class TestRuns:
     def test_bad_queries_are_told(self, api: Api, query: dict[str, str], told: str) -> None:
         assert told in api.refused("GET", "/api/runs", 400, **query)
 
+    def test_search(self, api: Api, server: Server, scripted: Make) -> None:
+        fn = scripted(lambda call: Answer(200, {"n": call.body["event"]["data"]["n"]}))
+        events = server.send(*({"name": f"bare/{fn.slug}", "data": {"n": n}} for n in range(130)))
+        ids = [finished(server, event, fn.slug) for event in events]
+        found = api("GET", "/api/runs/search", function=fn.slug, query="event.data.n == 3 || output.n == 5")
+        assert {run["id"] for run in found["runs"]} == {ids[3], ids[5]}
+        assert (found["tried"], found["cursor"]) == (130, None)
+        seen, cursor = list[str](), ""
+        while cursor is not None:
+            found = api(
+                "GET", "/api/runs/search", function=fn.slug, query="output.n < 120", limit=1, cursor=cursor
+            )
+            seen += [run["id"] for run in found["runs"]]
+            cursor = found["cursor"]
+        assert sorted(seen) == sorted(ids[:120]), "each once, over several requests"
+        told = api.refused("GET", "/api/runs/search", 400, query="event.data.n ==")
+        assert "no CEL expression" in told
+
     def test_cancel_and_rerun_many(self, api: Api, server: Server, scripted: Make) -> None:
         fn = scripted([ops(op("Sleep", "nap", name="1h")), ops(op("Sleep", "nap", name="1h"))])
         event = fn.trigger()

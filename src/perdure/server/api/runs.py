@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
+import time
 from typing import Literal
 
 import msgspec
 
+from perdure.core.expressions import Expression, compile_expression
 from perdure.core.model import RunStatus
-from perdure.errors import RequestError
+from perdure.errors import ExpressionError, RequestError
 from perdure.protocol.ids import is_ulid
-from perdure.reading.port import RunFilter, RunPlace, RunRecord
+from perdure.reading.port import ListedRun, RunFilter, RunPlace, RunRecord
 from perdure.server.api.endpoint import Asked, Endpoint, Nothing
 from perdure.server.api.naming import function_ids
 from perdure.server.context import Server
 from perdure.server.rerunning import WantedStep, rerun_run
+from perdure.server.searching import MAX_ROWS, MAX_SECONDS, SLICE, decoded, holds
 from perdure.shard.commands import CancelRun
 
 Status = Literal["QUEUED", "RUNNING", "COMPLETED", "FAILED", "CANCELLED", "SKIPPED"]
@@ -62,6 +66,22 @@ class Runs(msgspec.Struct, frozen=True):
 
     runs: list[Run]
     cursor: str | None
+
+
+class SearchQuery(RunsQuery, frozen=True, kw_only=True):
+    """The runs of a list for which an expression over `event` and `output` is true."""
+
+    query: str
+
+
+class Found(msgspec.Struct, frozen=True):
+    """Runs that were found among `tried`. `cursor` goes on with the search, None when all have been tried; `reached`
+    is the time of the last run that was."""
+
+    runs: list[Run]
+    cursor: str | None
+    tried: int
+    reached: int | None
 
 
 class RunIds(msgspec.Struct, frozen=True):
@@ -133,17 +153,9 @@ async def list_runs(server: Server, asked: Asked[RunsQuery, Nothing]) -> Runs:
     query = asked.query
     if not 1 <= query.limit <= MAX_PAGE:
         raise RequestError(400, f"limit is {query.limit}; it must be from 1 to {MAX_PAGE}")
-    functions = function_ids(server, query.function, query.app)
-    if functions is None:
+    wanted = _wanted(server, query)
+    if wanted is None:
         return Runs([], None)
-    wanted = RunFilter(
-        field={"queued_at": "created_at"}.get(query.time, query.time),  # type: ignore[arg-type]
-        since=query.since,
-        until=query.until,
-        statuses=query.status,
-        function_ids=functions,
-        ascending=query.ascending,
-    )
     after = read_cursor(query.cursor)
     listed = await server.reader.list_runs(wanted, after=after, limit=query.limit + 1)
     runs = [one.run for one in listed[: query.limit]]
@@ -180,6 +192,57 @@ def no_run(run_id: str) -> RequestError:
     return RequestError(
         404, f"there is no run {run_id}; it may have been on another server, or in older data"
     )
+
+
+def _wanted(server: Server, query: RunsQuery) -> RunFilter | None:
+    """What a query asks the store for; None if it names functions or apps, and there is none of them."""
+    functions = function_ids(server, query.function, query.app)
+    if functions is None:
+        return None
+    return RunFilter(
+        field={"queued_at": "created_at"}.get(query.time, query.time),  # type: ignore[arg-type]
+        since=query.since,
+        until=query.until,
+        statuses=query.status,
+        function_ids=functions,
+        ascending=query.ascending,
+    )
+
+
+async def search_runs(server: Server, asked: Asked[SearchQuery, Nothing]) -> Found:
+    """Look through runs for a second at most; whoever wants more goes on with the cursor."""
+    query = asked.query
+    try:
+        expression = compile_expression(query.query)
+    except ExpressionError as error:
+        raise RequestError(
+            400, f"this is no CEL expression over `event` and `output`: {error.message}", "bad_expression"
+        ) from None
+    wanted = _wanted(server, query)
+    if wanted is None:
+        return Found([], None, 0, None)
+    place, tried, found = read_cursor(query.cursor), 0, list[RunRecord]()
+    until = time.monotonic() + MAX_SECONDS
+    more = True
+    while more and tried < MAX_ROWS and len(found) < query.limit and time.monotonic() < until:
+        rows = await server.reader.list_runs(wanted, after=place, limit=SLICE, payloads=True)
+        # Beside the loop: an expression over large events takes its time.
+        found += await asyncio.to_thread(_matching, expression, rows, server.shard.now())
+        tried += len(rows)
+        more = len(rows) == SLICE
+        place = wanted.place(rows[-1].run) if rows else place
+    runs = [shown_run(server, run) for run in found]
+    return Found(
+        runs, cursor_of(place) if more and place else None, tried, None if place is None else place.at
+    )
+
+
+def _matching(expression: Expression, rows: list[ListedRun], now: int) -> list[RunRecord]:
+    return [
+        row.run
+        for row in rows
+        if holds(expression, {"event": decoded(row.event), "output": decoded(row.run.output)}, now)
+    ]
 
 
 async def cancel_runs(server: Server, asked: Asked[Nothing, RunIds]) -> Outcomes:
@@ -235,6 +298,7 @@ async def rerun_one(server: Server, asked: Asked[Nothing, RerunBody]) -> RunRef:
 
 ENDPOINTS = [
     Endpoint("GET", "/api/runs", list_runs, Runs, query=RunsQuery),
+    Endpoint("GET", "/api/runs/search", search_runs, Found, query=SearchQuery),
     Endpoint("POST", "/api/runs/cancel", cancel_runs, Outcomes, body=RunIds),
     Endpoint("POST", "/api/runs/rerun", rerun_runs, Outcomes, body=RunIds),
     Endpoint("POST", "/api/runs/{run_id}/rerun", rerun_one, RunRef, body=RerunBody),

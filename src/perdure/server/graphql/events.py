@@ -15,9 +15,10 @@ from perdure.reading.outputs import trigger_payload
 from perdure.reading.port import EventRecord, RunRecord
 from perdure.server.graphql.histories import history_items
 from perdure.server.graphql.runs import LIVE, SCHEDULED, output_text
-from perdure.server.graphql.searching import compile_query, decoded, search
+from perdure.server.graphql.searching import compile_query, search
 from perdure.server.graphql.session import Session, checked_run_id, unknown_run
 from perdure.server.graphql.values import Page, always, cursor, read_cursor, read_page, read_time, time_text
+from perdure.server.searching import decoded
 
 EVENTS_PAGE = 50
 """Events of a list that cannot be asked for another number."""

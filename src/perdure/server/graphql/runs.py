@@ -15,9 +15,10 @@ from perdure.reading.results import read_result
 from perdure.reading.spans import Span, trace_id
 from perdure.reading.trace import current_trace, older_trace
 from perdure.server.graphql.apps import app_of, function_of
-from perdure.server.graphql.searching import compile_query, decoded, search
+from perdure.server.graphql.searching import compile_query, search
 from perdure.server.graphql.session import Session, checked_run_id, unknown_run
 from perdure.server.graphql.values import Page, always, cursor, read_cursor, read_page, read_time, time_text
+from perdure.server.searching import decoded
 
 SCHEDULED = "inngest/scheduled.timer"
 """The event of a run that a schedule started (protocol §4.4)."""

@@ -16,10 +16,7 @@ from graphql import GraphQLError
 from perdure.core.expressions import Expression, compile_expression
 from perdure.errors import ExpressionError
 from perdure.server.graphql.session import Session
-
-MAX_ROWS = 1_000
-MAX_SECONDS = 1.0
-SLICE = 100
+from perdure.server.searching import MAX_ROWS, MAX_SECONDS, SLICE, holds
 
 R = TypeVar("R")
 
@@ -61,7 +58,7 @@ def search(
         for row in part:
             last = row
             tried += 1
-            if _holds(query, variables(row), session.now):
+            if holds(query, variables(row), session.now):
                 rows.append(row)
                 if len(rows) == most:
                     return Found(rows, last, False)
@@ -73,20 +70,3 @@ def search(
         f"query: {tried} rows were tried, and there are more; go on with after = pageInfo.endCursor"
     )
     return Found(rows, last, False)
-
-
-def _holds(query: Expression, variables: dict[str, object], now: int) -> bool:
-    try:
-        return query.is_true(variables, now)
-    except ExpressionError:
-        return False
-
-
-def decoded(body: bytes | None) -> object:
-    """A stored body as expressions see it; None if it is missing or cannot be read."""
-    if body is None:
-        return None
-    try:
-        return msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
-        return None

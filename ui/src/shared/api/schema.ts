@@ -345,6 +345,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/runs/search": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Look through runs for a second at most; whoever wants more goes on with the cursor. */
+        get: operations["search_runs"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/schedules": {
         parameters: {
             query?: never;
@@ -513,6 +530,17 @@ export interface components {
             since?: number;
             /** @default 140737488355328 */
             until?: number;
+        };
+        /**
+         * Found
+         * @description Runs that were found among `tried`. `cursor` goes on with the search, None when all have been tried; `reached`
+         *         is the time of the last run that was.
+         */
+        Found: {
+            cursor: string | null;
+            reached: number | null;
+            runs: components["schemas"]["Run"][];
+            tried: number;
         };
         /**
          * FunctionDetail
@@ -900,6 +928,34 @@ export interface components {
         SchedulesQuery: {
             /** @default null */
             until?: number | null;
+        };
+        /**
+         * SearchQuery
+         * @description The runs of a list for which an expression over `event` and `output` is true.
+         */
+        SearchQuery: {
+            /** @default [] */
+            app?: string[];
+            /** @default false */
+            ascending?: boolean;
+            /** @default  */
+            cursor?: string;
+            /** @default [] */
+            function?: string[];
+            /** @default 50 */
+            limit?: number;
+            query: string;
+            /** @default 0 */
+            since?: number;
+            /** @default [] */
+            status?: ("CANCELLED" | "COMPLETED" | "FAILED" | "QUEUED" | "RUNNING" | "SKIPPED")[];
+            /**
+             * @default queued_at
+             * @enum {unknown}
+             */
+            time?: "ended_at" | "queued_at" | "started_at";
+            /** @default 140737488355328 */
+            until?: number;
         };
         /**
          * ServerInfo
@@ -1678,6 +1734,46 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Outcomes"];
+                };
+            };
+            /** @description What is wrong, and what to do. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    search_runs: {
+        parameters: {
+            query: {
+                app?: string[];
+                ascending?: boolean;
+                cursor?: string;
+                function?: string[];
+                limit?: number;
+                query: string;
+                since?: number;
+                status?: ("CANCELLED" | "COMPLETED" | "FAILED" | "QUEUED" | "RUNNING" | "SKIPPED")[];
+                time?: "ended_at" | "queued_at" | "started_at";
+                until?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What was asked for. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Found"];
                 };
             };
             /** @description What is wrong, and what to do. */
