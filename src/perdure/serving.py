@@ -74,6 +74,7 @@ class _GatewayListener:
     async def open(self, parts: RunningServer, port: int) -> None:
         """Listen, if the port is free; `port` is the server's own."""
         config = parts.server.config
+        parts.connecting.ports = (port, None)
         wanted = config.connect_port
         if wanted is None:
             wanted = port + 1 if config.port else 0

@@ -72,8 +72,11 @@ class Connecting:
     """The routes of Connect over a gateway, and what the gateway asks of the server."""
 
     def __init__(self, server: Server, gateway: ConnectGateway) -> None:
-        self.ports: tuple[int, int] | None = None
-        """The server's port and the one on which the gateway listens for itself, if it does."""
+        self.ports: tuple[int, int | None] | None = None
+        """The server's port, and the one on which the gateway listens for itself, if it does.
+
+        None where there is no listener of the server's own: who passes requests on to it passes no WebSockets.
+        """
         self._server = server
         self._gateway = gateway
         self._tasks: set[asyncio.Task[None]] = set()
@@ -94,7 +97,9 @@ class Connecting:
 
     async def _start(self, request: Request) -> Response:
         await self._read(request, StartRequest, MAX_START_BYTES)
-        server = self._server
+        server, ports = self._server, self.ports
+        if ports is None:
+            raise RequestError(404, "This server is part of an app's process: workers cannot connect to it.")
         if self._gateway.closing or not server.shard.accepting:
             raise RequestError(
                 503, f"Try again in a moment: {server.shard.trouble or 'the server is stopping'}"
@@ -102,7 +107,7 @@ class Connecting:
         scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
         answer = StartResponse(
             connection_id=new_ulid(server.clock.now(), server.entropy(10)),
-            gateway_endpoint=gateway_endpoint(request, self.ports),
+            gateway_endpoint=gateway_endpoint(request, *ports),
             gateway_group=GATEWAY_GROUP,
             session_token=self._gateway.new_token(),
             sync_token=bearer.strip() if scheme.lower() == "bearer" else "",
@@ -238,7 +243,7 @@ def _ack(seq: int, refusal: RequestError) -> CheckpointAck:
     return CheckpointAck(seq, refusal.status, refusal.message)
 
 
-def gateway_endpoint(request: Request, ports: tuple[int, int] | None) -> str:
+def gateway_endpoint(request: Request, port: int, own_port: int | None) -> str:
     """Where the worker is to connect, by the name by which it reached this server.
 
     Who called the server's port itself gets the gateway's own port. Behind a proxy, or a port that has been mapped,
@@ -248,8 +253,8 @@ def gateway_endpoint(request: Request, ports: tuple[int, int] | None) -> str:
     forwarded = request.headers.get("x-forwarded-proto", "").partition(",")[0].strip()
     secure = forwarded == "https" or request.url.scheme == "https"
     name, colon, called = host.rpartition(":")
-    if ports is not None and not forwarded and colon and called == str(ports[0]):
-        return f"ws://{name}:{ports[1]}/v0/connect"
+    if own_port is not None and not forwarded and colon and called == str(port):
+        return f"ws://{name}:{own_port}/v0/connect"
     return f"{'wss' if secure else 'ws'}://{host}/v0/connect"
 
 
