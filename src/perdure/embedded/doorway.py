@@ -21,6 +21,7 @@ from uvicorn.server import ServerState
 from perdure.errors import ConfigError
 from perdure.sdk.http import Connection, Origin
 from perdure.server.app import Application
+from perdure.server.http import Receive, Scope, Send, header
 
 LONGEST_PATH = 100
 """Longest path of a Unix socket in bytes: the systems allow 103 to 107."""
@@ -37,13 +38,25 @@ def socket_path(database: Path) -> Path:
     return Path(tempfile.gettempdir()) / f"perdure-{os.getuid()}" / f"{name}.sock"
 
 
+ROOT_HEADER = "x-perdure-root"
+"""The path below which a worker has mounted the pages, in requests that it hands on."""
+
+
+def _below_root(app: Application) -> Application:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        root = header(scope, ROOT_HEADER.encode()) if scope["type"] == "http" else None
+        await app(scope if root is None else {**scope, "root_path": root}, receive, send)
+
+    return answer
+
+
 class Doorway:
     """Serves an application on the socket, as a context manager on the engine's loop."""
 
     def __init__(self, database: Path, app: Application) -> None:
         self._path = socket_path(database)
         self._config = uvicorn.Config(
-            app,
+            _below_root(app),
             http="httptools",
             ws="none",
             lifespan="off",

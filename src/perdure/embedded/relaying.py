@@ -11,11 +11,14 @@ from pathlib import Path
 import aiohttp
 from yarl import URL
 
+from perdure.embedded.doorway import ROOT_HEADER
 from perdure.embedded.mounting import below, refuse
 from perdure.server.http import Receive, Scope, Send
 
 CONNECT_S = 5.0
-_OF_THE_HOP = frozenset((b"connection", b"keep-alive", b"transfer-encoding", b"upgrade", b"content-length"))
+_OF_THE_HOP = frozenset(
+    (b"connection", b"keep-alive", b"transfer-encoding", b"upgrade", b"content-length", ROOT_HEADER.encode())
+)
 
 
 async def relay(socket: Path, scope: Scope, receive: Receive, send: Send) -> None:
@@ -27,6 +30,7 @@ async def relay(socket: Path, scope: Scope, receive: Receive, send: Send) -> Non
     headers = [
         (n.decode("latin-1"), v.decode("latin-1")) for n, v in scope["headers"] if n not in _OF_THE_HOP
     ]
+    headers.append((ROOT_HEADER, scope.get("root_path", "")))
     watch: list[asyncio.Task[None]] = []
 
     async def body() -> AsyncIterator[bytes]:
