@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from perdure.core.settings import Settings
 from perdure.protocol.calls import CallAnswer, CallFailure
 from perdure.protocol.ids import is_ulid
 from perdure.protocol.registration import read_registration
@@ -201,6 +202,25 @@ async def test_after_a_restart_a_lease_that_runs_out_is_a_failed_attempt() -> No
     await world.sleep(2)
     again = await world.call()
     assert again.body["ctx"]["attempt"] == 1
+
+
+@virtually
+async def test_too_many_restarts_in_the_middle_of_a_call_count_as_an_attempt() -> None:
+    world = await WorkerWorld(settings=Settings(default_retries=1, poison_recoveries=3)).start(HELLO)
+    world.workers.has_room(5)
+    await world.send(an_event("test/hello"))
+    await world.call()
+    for _ in range(2):
+        await world.restart()
+        await world.settle()
+        assert len(world.workers.resumed) == 1
+        assert len(world.network.calls) == 1
+    assert "2 restarts of the server in the middle of it" in await world.why(world.run().id)
+    world.network.calls[0].answered = True
+    await world.restart()
+    again = await world.call()
+    assert not world.workers.resumed
+    assert (again.body["ctx"]["attempt"], again.headers["x-inngest-generation-id"]) == (1, "2")
 
 
 @virtually
