@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import msgspec
 
+from perdure.protocol.durations import format_time
 from perdure.sdk import ops
 from perdure.sdk.errors import NonRetriableError, RetryAfterError, StepError
 from perdure.sdk.job import Job
@@ -84,11 +85,9 @@ def retry_after_text(error: BaseException, now_ms: int) -> str | None:
         return None
     given = error.retry_after
     if isinstance(given, datetime):
-        moment = given.astimezone(UTC)
-    else:
-        wait = given if isinstance(given, timedelta) else timedelta(seconds=given)
-        moment = datetime.fromtimestamp(now_ms / 1000, UTC) + wait
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return format_time(round(given.timestamp() * 1000))
+    wait = given if isinstance(given, timedelta) else timedelta(seconds=given)
+    return format_time(now_ms + round(wait.total_seconds() * 1000))
 
 
 def _leaf(error: BaseException) -> BaseException:

@@ -7,13 +7,12 @@ and puts the next time in place of this one, all in one commit: so it happens on
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from perdure.core import cron
 from perdure.core.flow.admission import Pause
 from perdure.core.flow.keys import digest
 from perdure.core.functions import Function
 from perdure.protocol import lifecycle
+from perdure.protocol.durations import format_time
 from perdure.protocol.events import internal_event
 from perdure.protocol.functions import Trigger
 from perdure.shard.beginning import Beginning
@@ -93,9 +92,5 @@ def _start(state: State, function: Function, text: str, scheduled: int) -> None:
 
 
 def _time(ms: int) -> str:
-    moment = datetime.fromtimestamp(ms / 1_000, UTC)
-    return (
-        moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-        if ms % 1_000 == 0
-        else moment.isoformat().replace("+00:00", "Z")
-    )
+    """A time as the reference server gives it: without milliseconds at a full second."""
+    return format_time(ms).replace(".000Z", "Z")
