@@ -6,7 +6,21 @@ import { type RunsSearch, SPANS } from "./search";
 
 const PAGE = 100;
 
-/** The runs of a search, page by page. */
+/** A search as the server takes it. */
+function asQuery(search: RunsSearch) {
+  const since = search.since ?? (search.span && Date.now() - SPANS[search.span].ms);
+  return {
+    ...(search.status && { status: search.status }),
+    ...(search.function && { function: search.function }),
+    ...(search.app && { app: search.app }),
+    ...(search.time && { time: search.time }),
+    ...(since !== undefined && { since }),
+    ...(search.until !== undefined && { until: search.until }),
+    limit: PAGE,
+  };
+}
+
+/** The runs of a search without an expression, page by page. */
 export function runsQuery(search: RunsSearch) {
   return infiniteQueryOptions({
     queryKey: ["runs", search],
@@ -14,22 +28,22 @@ export function runsQuery(search: RunsSearch) {
     queryFn: ({ pageParam, signal }) =>
       answered(
         client.GET("/api/runs", {
-          params: {
-            query: {
-              ...(search.status && { status: search.status }),
-              ...(search.function && { function: search.function }),
-              ...(search.app && { app: search.app }),
-              ...(search.time && { time: search.time }),
-              ...(search.span && { since: Date.now() - SPANS[search.span].ms }),
-              ...(pageParam && { cursor: pageParam }),
-              limit: PAGE,
-            },
-          },
+          params: { query: { ...asQuery(search), ...(pageParam && { cursor: pageParam }) } },
           signal,
         }),
       ),
     getNextPageParam: (last) => last.cursor ?? undefined,
   });
+}
+
+/** Look through the next runs of a search with an expression, for a second at most. */
+export function searchRuns(search: RunsSearch, query: string, cursor: string, signal: AbortSignal) {
+  return answered(
+    client.GET("/api/runs/search", {
+      params: { query: { ...asQuery(search), query, ...(cursor && { cursor }) } },
+      signal,
+    }),
+  );
 }
 
 export async function cancelRuns(ids: string[]) {

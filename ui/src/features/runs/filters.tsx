@@ -4,7 +4,9 @@ import { ChevronDown, X } from "lucide-react";
 
 import { functionsQuery } from "@/shared/api/functions";
 import { Button } from "@/shared/components/button";
+import { useNow, useZone } from "@/shared/components/clock";
 import { lookOf } from "@/shared/components/status";
+import { formatClock } from "@/shared/format/time";
 
 import { readRunsSearch, type RunsSearch, SPANS, type Span, STATUSES } from "./search";
 
@@ -40,7 +42,10 @@ export function Filters({ search, onChange }: Props) {
           onChange={(value) => onChange(changed(search, "app", value))}
         />
       )}
-      <SpanChoice span={search.span} onChange={(span) => onChange(changed(search, "span", span))} />
+      <SpanChoice
+        search={search}
+        onChange={(span) => onChange(readRunsSearch({ ...search, since: undefined, until: undefined, span }))}
+      />
       {Object.keys(search).length > 0 && (
         <Button look="quiet" onClick={() => onChange({})}>
           <X /> Clear
@@ -98,12 +103,18 @@ function Choice({
   );
 }
 
-function SpanChoice({ span, onChange }: { span: Span | undefined; onChange: (span: Span | undefined) => void }) {
+function SpanChoice({ search, onChange }: { search: RunsSearch; onChange: (span: Span | undefined) => void }) {
+  const { zone } = useZone();
+  const { span, since, until } = search;
+  const now = useNow();
+  const exact = since !== undefined || until !== undefined;
+  const edge = (at: number | undefined): string => (at === undefined ? "now" : formatClock(at, now, zone));
+  const words = exact ? `${edge(since)} – ${edge(until)}` : span === undefined ? null : SPANS[span].label;
   return (
     <DropdownMenu.Root>
       <DropdownMenu.Trigger asChild>
-        <Button data-on={span !== undefined || undefined}>
-          {span === undefined ? "All time" : <strong>{SPANS[span].label}</strong>}
+        <Button data-on={words !== null || undefined}>
+          {words === null ? "All time" : <strong>{words}</strong>}
           <ChevronDown />
         </Button>
       </DropdownMenu.Trigger>

@@ -12,6 +12,8 @@ export function belongs(run: Run, search: RunsSearch): boolean {
   if (search.status && !search.status.includes(run.status)) return false;
   if (search.function && !search.function.includes(run.function)) return false;
   if (search.app && !search.app.includes(run.app)) return false;
+  if (search.since !== undefined && run.queued_at < search.since) return false;
+  if (search.until !== undefined && run.queued_at >= search.until) return false;
   if (search.time === "started_at" && run.started_at === null) return false;
   return !(search.time === "ended_at" && run.ended_at === null);
 }

@@ -18,6 +18,11 @@ export interface RunsSearch {
   app?: string[];
   span?: Span;
   time?: "started_at" | "ended_at";
+  /** A time that was chosen exactly, in ms since the epoch; it takes the place of `span`. */
+  since?: number;
+  until?: number;
+  /** A CEL expression over `event` and `output`. */
+  query?: string;
 }
 
 function texts(given: unknown): string[] {
@@ -36,5 +41,9 @@ export function readRunsSearch(given: Record<string, unknown>): RunsSearch {
   if (apps.length > 0) search.app = apps;
   if (typeof given["span"] === "string" && given["span"] in SPANS) search.span = given["span"] as Span;
   if (given["time"] === "started_at" || given["time"] === "ended_at") search.time = given["time"];
+  const { since, until, query } = given;
+  if (typeof since === "number") search.since = since;
+  if (typeof until === "number") search.until = until;
+  if (typeof query === "string" && query.trim() !== "") search.query = query;
   return search;
 }
