@@ -20,7 +20,7 @@ import math
 import msgspec
 
 from perdure.errors import RequestError
-from perdure.protocol.payloads import NestedTooDeeply, json_text, without_lone_surrogates
+from perdure.protocol.payloads import NestedTooDeeply, json_text, nests_too_deeply, without_lone_surrogates
 
 MAX_ENTRIES = 1_000
 MAX_BODY_BYTES = 2 * 1024 * 1024
@@ -66,17 +66,25 @@ _TAKEN: msgspec.json.Decoder[Taken] = msgspec.json.Decoder(Taken)
 def read_entries(body: bytes) -> list[LogEntry]:
     """The entries of a body, cut to their limits. Raises `RequestError` 400 or 413 that says what is wrong."""
     try:
-        text = json_text(body)
-        if text is None:
-            raise RequestError(400, "Invalid step logs: the request body is not JSON")
-        entries = _ENTRIES.decode(without_lone_surrogates(text))
-    except (msgspec.MsgspecError, NestedTooDeeply) as error:
-        raise RequestError(400, f"Invalid step logs: {error}") from None
+        entries = _ENTRIES.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        entries = _mended(body)
     if len(entries) > MAX_ENTRIES:
         raise RequestError(413, f"{len(entries)} entries in one body; at most {MAX_ENTRIES} are taken")
     for entry in entries:
         _cut(entry)
     return entries
+
+
+def _mended(body: bytes) -> list[LogEntry]:
+    """The entries of a body that is no proper JSON or UTF-8, as far as that can be put right."""
+    try:
+        text = json_text(body)
+        if text is None:
+            raise RequestError(400, "Invalid step logs: the request body is not JSON")
+        return _ENTRIES.decode(without_lone_surrogates(text))
+    except (msgspec.MsgspecError, NestedTooDeeply) as error:
+        raise RequestError(400, f"Invalid step logs: {error}") from None
 
 
 def read_taken(body: bytes) -> Taken:
@@ -93,7 +101,8 @@ def _cut(entry: LogEntry) -> None:
     entry.step, entry.step_id = entry.step[:MAX_NAME], entry.step_id[:MAX_NAME]
     entry.level, entry.logger = entry.level[:MAX_NAME], entry.logger[:MAX_NAME]
     entry.attempt = min(max(entry.attempt, 0), 2**31)
-    if bytes(entry.fields)[:1] != b"{":
+    fields = bytes(entry.fields)
+    if fields and (fields[:1] != b"{" or nests_too_deeply(fields)):
         entry.fields = msgspec.Raw(b"")
     if entry.progress is not None:
         entry.progress = min(max(entry.progress, 0.0), 1.0) if math.isfinite(entry.progress) else None

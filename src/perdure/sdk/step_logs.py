@@ -46,6 +46,7 @@ _KNOWN = {"run_id", "function_id", "step_id", "attempt", "trace_id", "span_id"}
 """What `loggers.LogContext` adds."""
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"} | _KNOWN
 """What every record has: the rest is what its author gave as `extra`."""
+_USUAL = len(vars(logging.makeLogRecord({})))
 
 
 class Telling(Protocol):
@@ -67,6 +68,21 @@ class _Line(msgspec.Struct, gc=False):
     ts: int
     message: str
     record: logging.LogRecord
+
+
+class _Entry(msgspec.Struct, omit_defaults=True, gc=False):
+    """An entry as it is sent (`protocol.step_logs`)."""
+
+    run_id: str
+    step: str
+    step_id: str
+    attempt: int
+    ts: int
+    level: str = ""
+    logger: str = ""
+    message: str = ""
+    fields: dict[str, Any] | None = None
+    progress: float | None = None
 
 
 class StepLogs:
@@ -124,12 +140,10 @@ class StepLogs:
     def sign(self, call: Telling, key: Key | None, progress: float | None = None, message: str = "") -> None:
         """How far a step is, or just that it (or the call) is alive. Of what is told quickly the last is sent."""
         place = (call.job.run_id, "" if key is None else key.hash)
-        fields = _place(call, key, call.now_ns() // 1_000_000)
-        if progress is not None:
-            fields.update(progress=progress, message=message)
+        entry = _entry(call, key, call.now_ns() // 1_000_000, progress=progress, message=message)
         with self._lock:
             if progress is not None or place not in self._signs:
-                self._signs[place] = _encode(fields)
+                self._signs[place] = entry
             self._calls.add(call)
         self._arm(call)
 
@@ -209,36 +223,34 @@ class StepLogs:
                 continue
 
 
-def _place(call: Telling, key: Key | None, ts: int) -> dict[str, Any]:
-    return {
-        "run_id": call.job.run_id,
-        "step": "" if key is None else key.hash,
-        "step_id": "" if key is None else key.step_id,
-        "attempt": call.job.attempt,
-        "ts": ts,
-    }
+def _entry(call: Telling, key: Key | None, ts: int, **more: Any) -> bytes:
+    job = call.job
+    hash, step_id = ("", "") if key is None else (key.hash, key.step_id)
+    return _encode(_Entry(job.run_id, hash, step_id, job.attempt, ts, **more))
 
 
 def _line_entry(line: _Line) -> bytes:
-    record = line.record
-    message = line.message
+    record, message = line.record, line.message
     if record.exc_info:
         message += "\n" + _formatter.formatException(record.exc_info)
-    fields = _place(line.call, line.key, line.ts)
-    fields.update(level=record.levelname, logger=record.name, message=message[: MAX_MESSAGE + 1])
-    extra = {name: value for name, value in dict(vars(record)).items() if name not in _STANDARD}
-    if extra:
-        try:
-            return _encode({**fields, "fields": extra})
-        except Exception:  # its author's objects have no text
-            return _encode(fields)
-    return _encode(fields)
+    given = {"level": record.levelname, "logger": record.name, "message": message[: MAX_MESSAGE + 1]}
+    if len(record.__dict__) > _USUAL:
+        extra = {name: value for name, value in dict(record.__dict__).items() if name not in _STANDARD}
+        if extra:
+            try:
+                return _entry(line.call, line.key, line.ts, fields=extra, **given)
+            except Exception:  # its author's objects have no text
+                return _entry(line.call, line.key, line.ts, **given)
+    return _entry(line.call, line.key, line.ts, **given)
 
 
-def _encode(fields: dict[str, Any]) -> bytes:
+_json = msgspec.json.Encoder(enc_hook=str)
+
+
+def _encode(entry: _Entry) -> bytes:
     try:
-        return msgspec.json.encode(fields, enc_hook=str)
-    except UnicodeEncodeError:
+        return _json.encode(entry)
+    except UnicodeEncodeError:  # half a surrogate pair, which JSON can hold as an escape
         import json
 
-        return json.dumps(fields, default=str).encode()
+        return json.dumps(msgspec.to_builtins(entry, enc_hook=str, str_keys=True)).encode()

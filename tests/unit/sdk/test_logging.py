@@ -367,7 +367,7 @@ class TestProgress:
             step.run("one", work)
 
         assert (await told(app, "plain")).ops == [("StepRun", "one")]
-        assert [(one["step_id"], one["message"]) for one in await sent.all()] == [
+        assert [(one["step_id"], one.get("message", "")) for one in await sent.all()] == [
             ("one", ""),
             ("one", "on the loop"),
         ]
