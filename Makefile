@@ -64,7 +64,8 @@ sim: python
 
 kill: python
 	@$(PYTHON) scripts/environment.py test --no-node
-	@exec env KILL_RUNS=1000 KILL_TIMES=10 $(VENV_PYTHON) -m pytest -q -s tests/integration/durability $(ARGS)
+	@exec env KILL_RUNS=1000 KILL_TIMES=10 EMBEDDED_RUNS=1000 EMBEDDED_KILLS=10 \
+		$(VENV_PYTHON) -m pytest -q -s tests/integration/durability tests/integration/embedded/test_kill.py $(ARGS)
 
 docs: python
 	@$(PYTHON) scripts/environment.py test --no-node
