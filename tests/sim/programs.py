@@ -247,6 +247,12 @@ class Author:
         random = self._random
         self._signals = not name.startswith("callee")
         nodes = tuple(self._node(callees, deep=False) for _ in range(random.randint(0, most)))
+        if random.random() < 0.2:
+            # One event after the other: none of them may be taken twice.
+            event, condition = random.choice(WAITED), random.choice(("", "async.data.n >= event.data.n"))
+            nodes += tuple(
+                Wait(self._id(), event, timeout, condition, 3_600_000) for timeout in (300_000, 20_000)
+            )
         if random.random() < 0.15:
             nodes += (Flaky(random.choice((1, 99)), final=random.random() < 0.3),)
         return self._made(
@@ -295,7 +301,7 @@ class Author:
                 random.choice(WAITED),
                 random.choice((5_000, 120_000, 1_800_000)),
                 random.choice(tuple(CONDITIONS)),
-                random.choice((0, 0, 10_000, 600_000)),
+                random.choice((0, 600_000, 3_600_000)),
             )
         if kind < 0.74 and callees:
             return Invoke(

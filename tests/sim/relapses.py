@@ -16,6 +16,7 @@ from perdure.protocol.op_options import signal_options
 from perdure.protocol.replies import OpsReply
 from perdure.shard import decide, matching, rerunning
 from perdure.shard.batch import Batch
+from perdure.shard.beginning import ORDINARY
 from perdure.shard.dispatch import Dispatcher
 from perdure.shard.loads import Loads
 from perdure.shard.loop import Shard
@@ -178,6 +179,15 @@ def failed_timer_forgotten() -> list[Patch]:
     return [(Dispatcher, "_fire", fire)]
 
 
+def half_a_run() -> list[Patch]:
+    """A run that could not be created to its end is left as it is, and the batch goes on."""
+    return [(State, "create_run", _created)]
+
+
+def _created(state: State, function: Any, events: Any, how: Any = ORDINARY, admitted: Any = None) -> Any:
+    return state._create_run(function, events, how, admitted)
+
+
 def rerun_twice() -> list[Patch]:
     """A rerun whose commit has landed although it seemed to fail is decided as if it had not."""
     real = rerunning.create_rerun
@@ -206,5 +216,6 @@ RELAPSES: dict[str, Callable[[], list[Patch]]] = {
         lookback_forgets,
         rerun_twice,
         failed_timer_forgotten,
+        half_a_run,
     )
 }

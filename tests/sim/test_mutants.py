@@ -14,7 +14,7 @@ from tests.sim.mutants import MUTANTS
 from tests.sim.relapses import RELAPSES
 from tests.sim.rule_mutants import RULE_MUTANTS, RULE_RELAPSES
 
-SEEDS = 200
+SEEDS = 400
 """More than any needs at present, so that a change of the simulation does not lose one by chance."""
 PLAIN, RULED = (*MUTANTS, *RELAPSES), (*RULE_MUTANTS, *RULE_RELAPSES)
 

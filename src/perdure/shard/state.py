@@ -118,8 +118,16 @@ class State(Holdings):
         """Create a run of `function` for its trigger events (receipt, event).
 
         It starts when it is due: at once, or when the first event's time comes. `admitted` is what the rules of the
-        function said, None if it has none that bear on the run.
+        function said, None if it has none that bear on the run. Raises `ApplyFault` if that fails half-way.
         """
+        try:
+            return self._create_run(function, events, how, admitted)
+        except Exception as error:
+            raise ApplyFault(f"a new run of {function.slug}: {error!r}") from error
+
+    def _create_run(
+        self, function: Function, events: list[TriggerEvent], how: Beginning, admitted: Start | None
+    ) -> Run:
         now = self.now
         flow = admitted.flow if admitted is not None and admitted.flow.matters else None
         first = events[0][1]
