@@ -10,6 +10,7 @@ from perdure.server.api.endpoint import Asked, Endpoint, Nothing
 from perdure.server.context import Server
 from perdure.shard.commands import RemoveApp
 from perdure.shard.rows import AppRow
+from perdure.shard.workers import STATUSES, WorkerRecord
 
 
 class App(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +27,25 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     created_at: int
     synced_at: int
     functions: list[str]
+    workers: list[Worker]
+
+
+class Worker(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker of an app that is connected. `capacity` is how many calls it takes at once, None without a limit."""
+
+    id: str
+    instance: str
+    status: str
+    version: str
+    sdk: str
+    address: str
+    os: str
+    cores: int
+    memory: int
+    capacity: int | None
+    in_use: int
+    connected_at: int
+    heard_at: int
 
 
 class Apps(msgspec.Struct, frozen=True):
@@ -78,6 +98,28 @@ def _app(server: Server, app: AppRow) -> App:
         created_at=app.created_at,
         synced_at=app.synced_at,
         functions=sorted(one.slug for one in functions if one.app_id == app.id and not one.archived),
+        workers=[
+            _worker(one, app) for one in server.workers() if any(own.name == app.name for own in one.apps)
+        ],
+    )
+
+
+def _worker(worker: WorkerRecord, app: AppRow) -> Worker:
+    own = next(one for one in worker.apps if one.name == app.name)
+    return Worker(
+        id=worker.id,
+        instance=worker.instance_id,
+        status=STATUSES[worker.status].lower(),
+        version=own.version,
+        sdk=f"{worker.sdk_language} {worker.sdk_version}".strip(),
+        address=worker.address,
+        os=worker.os,
+        cores=worker.cpu_cores,
+        memory=worker.mem_bytes,
+        capacity=worker.capacity or None,
+        in_use=worker.in_use,
+        connected_at=worker.connected_at,
+        heard_at=worker.heard_at,
     )
 
 

@@ -115,6 +115,14 @@ function AppCard({ app, busy, sync }: { app: App; busy: boolean; sync: () => voi
         <dd>
           <Ago at={app.synced_at} />
         </dd>
+        {app.connected && (
+          <>
+            <dt>Workers</dt>
+            <dd>
+              <Workers workers={app.workers} />
+            </dd>
+          </>
+        )}
         <dt>Functions</dt>
         <dd className="names">
           {app.functions.map((slug) => (
@@ -126,5 +134,24 @@ function AppCard({ app, busy, sync }: { app: App; busy: boolean; sync: () => voi
         </dd>
       </dl>
     </li>
+  );
+}
+
+function Workers({ workers }: { workers: App["workers"] }) {
+  if (workers.length === 0) return <span className="status" data-tone="bad">none is connected: runs wait</span>;
+  return (
+    <ul className="workers">
+      {workers.map((worker) => (
+        <li key={worker.id}>
+          <span className="status" data-tone={worker.status === "ready" ? "ok" : "warn"}>
+            {worker.instance}
+          </span>
+          <span className="quiet">
+            {worker.in_use} of {worker.capacity ?? "any number of"} calls, {worker.status}, since{" "}
+            <Ago at={worker.connected_at} />
+          </span>
+        </li>
+      ))}
+    </ul>
   );
 }

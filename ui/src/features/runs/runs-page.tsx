@@ -16,6 +16,7 @@ import { NoRuns } from "./no-runs";
 import { RunsTable } from "./runs-table";
 import { readRunsSearch, type RunsSearch } from "./search";
 import { SearchBox } from "./search-box";
+import { Views } from "./views";
 import { type Searching, useRunSearch } from "./use-search";
 import "./runs.css";
 
@@ -40,6 +41,7 @@ export function RunsPage() {
         <Filters search={search} onChange={setSearch} />
         <SearchBox query={search.query} onChange={(query) => setSearch(readRunsSearch({ ...search, query }))} />
         <span className="grow" />
+        <Views search={search} onChoose={setSearch} />
         {selected.size > 0 && <Actions ids={[...selected]} done={() => setSelected(new Set())} />}
       </header>
       <Histogram

@@ -416,6 +416,7 @@ export interface components {
             synced_at: number;
             url: string;
             version: string;
+            workers: components["schemas"]["Worker"][];
         };
         /**
          * AppRef
@@ -1049,6 +1050,25 @@ export interface components {
             why: {
                 [key: string]: unknown;
             };
+        };
+        /**
+         * Worker
+         * @description A worker of an app that is connected. `capacity` is how many calls it takes at once, None without a limit.
+         */
+        Worker: {
+            address: string;
+            capacity: number | null;
+            connected_at: number;
+            cores: number;
+            heard_at: number;
+            id: string;
+            in_use: number;
+            instance: string;
+            memory: number;
+            os: string;
+            sdk: string;
+            status: string;
+            version: string;
         };
     };
     responses: never;
