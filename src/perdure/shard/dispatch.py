@@ -226,8 +226,8 @@ class Dispatcher:
         gate.leaving.discard(self._numbers)
         self.live[(run.id, item.n)] = LiveCall(item.generation, self._numbers, gate)
         request = request_id(run.id, item.n, item.generation)
-        app = state.apps[function.app_id].name
-        return ResumedCall(request, app, function.slug, run.id, item.n, item.generation)
+        app = state.apps[function.app_id]
+        return ResumedCall(request, app.name, function.slug, run.id, item.n, item.generation, app.sdk)
 
     def ended(self, run_id: str, n: int, generation: int) -> None:
         """A call is over: there is room for another."""

@@ -67,7 +67,7 @@ class Store(Protocol):
 
 
 class ResumedCall(NamedTuple):
-    """A call that was under way when the process before this one ended."""
+    """A call that was under way when the process before this one ended. `sdk` is that of its app (`py:v0.5.19`)."""
 
     request_id: str
     app: str
@@ -75,6 +75,7 @@ class ResumedCall(NamedTuple):
     run_id: str
     n: int
     generation: int
+    sdk: str
 
 
 class CallHandle(Protocol):

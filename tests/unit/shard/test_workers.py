@@ -180,7 +180,8 @@ async def test_after_a_restart_a_call_at_a_worker_is_waited_for() -> None:
     assert len(world.network.calls) == 1
     [(resumed, done)] = world.workers.resumed.values()
     run_id, n, generation = item_of(call.headers)
-    assert resumed == ResumedCall(call.headers["x-request-id"], "app", "app-hello", run_id, n, generation)
+    request = call.headers["x-request-id"]
+    assert resumed == ResumedCall(request, "app", "app-hello", run_id, n, generation, "js:v4.0.0")
     assert world.shard.calls_in_flight == 1
     assert "a call to app app" in await world.why(run_id)
     done(CallAnswer(200, {**SDK}, b'"over the restart"'))

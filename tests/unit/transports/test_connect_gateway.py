@@ -457,7 +457,7 @@ class TestLeases:
     @virtually
     async def test_a_call_of_an_earlier_process(self) -> None:
         world = World()
-        resumed = ResumedCall(new_ulid(START_MS, bytes(10)), "app", "app-run", RUN, 4, 1)
+        resumed = ResumedCall(new_ulid(START_MS, bytes(10)), "app", "app-run", RUN, 4, 1, "js:v4")
         world.gateway.resume(resumed, world.ends.append)
         await asyncio.sleep(60)
         worker = await world.worker()
@@ -470,12 +470,25 @@ class TestLeases:
     @virtually
     async def test_a_call_of_an_earlier_process_whose_worker_does_not_come(self) -> None:
         world = World()
-        resumed = ResumedCall(new_ulid(START_MS, bytes(10)), "app", "app-run", RUN, 4, 1)
+        resumed = ResumedCall(new_ulid(START_MS, bytes(10)), "app", "app-run", RUN, 4, 1, "js:v4")
         world.gateway.resume(resumed, world.ends.append)
         await asyncio.sleep(124)
         assert not world.ends
         await asyncio.sleep(2)
         assert isinstance(world.ends[0], CallFailure)
+
+    @virtually
+    async def test_a_call_of_an_earlier_process_at_a_worker_on_the_own_sdk(self) -> None:
+        world = World()
+        ids = [new_ulid(START_MS + n, bytes(10)) for n in range(2)]
+        for n, each in enumerate(ids):
+            resumed = ResumedCall(each, "app", "app-run", RUN, n, 1, "perdure-py:v0.1.0")
+            world.gateway.resume(resumed, world.ends.append)
+        worker = await world.worker(capabilities=b'{"perdure":{"checkpoints":1}}')
+        assert await worker.extend(GatewayExecutorRequestData(request_id=ids[0]), "its lease")
+        await asyncio.sleep(21)
+        assert len(world.ends) == 1
+        assert list(world.gateway.open) == [ids[0]]
 
     @virtually
     async def test_a_call_that_is_given_up(self) -> None:

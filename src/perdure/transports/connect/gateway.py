@@ -51,6 +51,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("perdure.connect")
 
+OWN_SDK = "perdure-"
+"""So begins the name of an SDK of Perdure's own, whose workers take their leases along when they connect again."""
+
 
 @dataclass(slots=True)
 class Doors:
@@ -111,9 +114,14 @@ class Gateway:
         return self.workers.pace(app)
 
     def resume(self, call: ResumedCall, done: Done) -> None:
-        """Wait for the answer to a call that an earlier process has made, as long as a lease is good."""
-        request = Request(CallTarget(*call), None, done)
+        """Wait for the answer to a call that an earlier process has made, as long as a lease is good.
+
+        It may never have reached its worker. Those that come back with their leases at once are waited for less long.
+        """
+        request = Request(CallTarget(*call[:6]), None, done)
         self.open[call.request_id] = request
+        if call.sdk.startswith(OWN_SDK):
+            self._orphans.put(call.request_id, request, self._ms())
         self._leases.put(call.request_id, request, self._ms())
         self._arm()
 
