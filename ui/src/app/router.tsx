@@ -49,6 +49,12 @@ const run = createRoute({
   component: lazyRouteComponent(() => import("@/features/run/run-page"), "RunPage"),
 });
 
+const compare = createRoute({
+  getParentRoute: () => root,
+  path: "/runs/$runId/compare/$otherId",
+  component: lazyRouteComponent(() => import("@/features/run/compare-page"), "ComparePage"),
+});
+
 const functions = createRoute({
   getParentRoute: () => root,
   path: "/functions",
@@ -98,7 +104,7 @@ const schedules = createRoute({
 
 export function makeRouter(queries: QueryClient) {
   return createRouter({
-    routeTree: root.addChildren([index, runs, run, functions, fn, events, event, apps, metrics, schedules]),
+    routeTree: root.addChildren([index, runs, run, compare, functions, fn, events, event, apps, metrics, schedules]),
     context: { queries },
     basepath: BASE || "/",
     defaultPreload: "intent",

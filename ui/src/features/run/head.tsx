@@ -1,9 +1,9 @@
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { Link, useNavigate } from "@tanstack/react-router";
 import { DropdownMenu } from "radix-ui";
-import { Download, Ellipsis, RotateCcw, X } from "lucide-react";
+import { Columns2, Download, Ellipsis, RotateCcw, X } from "lucide-react";
 
-import { BASE, type RunDetail } from "@/shared/api/client";
+import { answered, BASE, client, type RunDetail } from "@/shared/api/client";
 import { Button } from "@/shared/components/button";
 import { Ago, At, Lasting, useNow, useZone } from "@/shared/components/clock";
 import { CopyButton } from "@/shared/components/copy";
@@ -151,6 +151,7 @@ function Actions({ detail }: { detail: RunDetail }) {
             <Item text={`perdure run ${run.id}`} label="Copy the command for a terminal" />
             <Item text={`curl -X POST ${origin}/v2/runs/${run.id}/rerun`} label="Copy the rerun as cURL" />
             <Item text={`${origin}/runs/${run.id}`} label="Copy the address" />
+            <CompareItem run={run} />
             <DropdownMenu.Item className="menu-item" asChild>
               <a href={`${BASE}/v1/runs/${run.id}/export`} download={`run-${run.id}.json`}>
                 <Download size={15} aria-hidden /> Export as a file
@@ -170,6 +171,24 @@ function Item({ text, label }: { text: string; label: string }) {
       onSelect={() => void navigator.clipboard.writeText(text).then(() => toast("Copied", "ok"))}
     >
       {label}
+    </DropdownMenu.Item>
+  );
+}
+
+/** Beside the newest other run of the function that completed; on that page any other can be chosen. */
+function CompareItem({ run }: { run: RunDetail["run"] }) {
+  const navigate = useNavigate();
+  const compare = (): void => {
+    const query = { function: [run.function], status: ["COMPLETED" as const], limit: 2 };
+    void answered(client.GET("/api/runs", { params: { query } })).then(({ runs }) => {
+      const other = runs.find((one) => one.id !== run.id);
+      if (other === undefined) toast("There is no other run of this function that completed", "warn");
+      else void navigate({ to: "/runs/$runId/compare/$otherId", params: { runId: run.id, otherId: other.id } });
+    }, toastError);
+  };
+  return (
+    <DropdownMenu.Item className="menu-item" onSelect={compare}>
+      <Columns2 size={15} aria-hidden /> Compare with another run
     </DropdownMenu.Item>
   );
 }
