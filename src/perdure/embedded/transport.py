@@ -46,6 +46,8 @@ from perdure.sdk.exchange import REQUEST_VERSION, SDK
 from perdure.sdk.function import Function
 from perdure.sdk.job import Job, read_job
 from perdure.sdk.reply import Reply, of_failure
+from perdure.shard.batch import Batch
+from perdure.shard.calls import job_id
 from perdure.shard.loop import Shard
 from perdure.shard.ports import CallHandle, Transport
 
@@ -54,6 +56,7 @@ log = logging.getLogger("perdure")
 ORIGIN = "http://in-process/"
 """Apps of this process are registered below this address, which leads nowhere else."""
 FRAMEWORK = "embedded"
+JOB_HEADER = "x-inngest-job-id"
 CLAIM_S = 10.0
 """A call of an app that is not served here fails after so many seconds: at a start apps come one after the other."""
 LINGER_S = 1.0
@@ -126,6 +129,7 @@ class InProcessTransport:
         self._shard: Shard | None = None
         self.running: set[RunningCall] = set()
         """Calls under way."""
+        self._by_job: dict[str, RunningCall] = {}
 
     def read(self, call: Call, step_id: str, function: Function[object, object]) -> Job:
         """A call as its function gets it. Headers are looked at only for middleware, which may ask for the trace."""
@@ -135,8 +139,16 @@ class InProcessTransport:
         return job
 
     def attach(self, shard: Shard) -> None:
-        """Say where finished steps go: once, before the shard starts."""
+        """Say where finished steps go, and whose commits tell of calls that nobody wants any more. Once."""
         self._shard = shard
+        shard.on_commit.append(self._committed)
+
+    def _committed(self, batch: Batch) -> None:
+        """Stop the calls whose items a batch has taken away: their runs were cancelled, or have ended otherwise."""
+        if self._by_job:
+            for (run_id, n), row in batch.changes.items.items():
+                if row is None and (running := self._by_job.get(job_id(run_id, n))) is not None:
+                    running.cancel()
 
     def shard(self) -> Shard:
         """The shard that this transport belongs to."""
@@ -166,6 +178,7 @@ class InProcessTransport:
         prefix, mark, step_id = call.url.rpartition("stepId=")
         running = RunningCall(self, call, unquote(step_id), done)
         self.running.add(running)
+        self._by_job[running.job] = running
         self._begin(prefix + mark, running)
         return running
 
@@ -186,6 +199,12 @@ class InProcessTransport:
             self._unclaimed.append((prefix, running))
             asyncio.get_running_loop().call_later(CLAIM_S, self._give_up, running)
 
+    def forget(self, running: RunningCall) -> None:
+        """A call is over."""
+        self.running.discard(running)
+        if self._by_job.get(running.job) is running:
+            del self._by_job[running.job]
+
     def _give_up(self, running: RunningCall) -> None:
         """Nobody has claimed a call in time."""
         if running.place is None:
@@ -205,12 +224,13 @@ class InProcessTransport:
 class RunningCall:
     """A call under way. `begin` and what is below it happen on the app's loop, all else on the shard's."""
 
-    __slots__ = ("_call", "_done", "_step_id", "_task", "_transport", "function", "over", "place")
+    __slots__ = ("_call", "_done", "_step_id", "_task", "_transport", "function", "job", "over", "place")
 
     def __init__(self, transport: InProcessTransport, call: Call, step_id: str, done: Done) -> None:
         self.place: Place | None = None
         self.function: Function[object, object] | None = None
         self.over = False
+        self.job = next((value for name, value in call.headers if name == JOB_HEADER), "")
         self._transport = transport
         self._call = call
         self._step_id = step_id
@@ -228,7 +248,7 @@ class RunningCall:
     def drop(self) -> None:
         """Cancel the function's task; `done` is never called."""
         self.over = True
-        self._transport.running.discard(self)
+        self._transport.forget(self)
         self._stop()
 
     def lost(self) -> None:
@@ -244,7 +264,7 @@ class RunningCall:
     def _end(self, result: CallAnswer | CallFailure) -> None:
         if not self.over:
             self.over = True
-            self._transport.running.discard(self)
+            self._transport.forget(self)
             self._done(result)
 
     def _stop(self) -> None:

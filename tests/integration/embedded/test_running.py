@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import perdure
@@ -251,3 +252,30 @@ def test_windows_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
         importlib.reload(perdure.embedded)
     monkeypatch.undo()
     importlib.reload(perdure.embedded)
+
+
+@pytest.mark.parametrize("own_thread", [True, False])
+async def test_a_cancelled_run_stops_the_step_that_runs(url: str, own_thread: bool) -> None:
+    started, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> int:
+        started.set()
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+        return 2
+
+    shop = Shop(slow)
+    async with shop.app.run_embedded(url, own_thread=own_thread, grace=0.1):
+        event_id = await shop.send()
+        await asyncio.wait_for(started.wait(), PATIENCE_S)
+        answer = await shop.app.api.call("GET", f"/v1/events/{event_id}/runs")
+        (run,) = msgspec.json.decode(answer.body)["data"]
+        assert (await shop.app.api.call("DELETE", f"/v1/runs/{run['run_id']}")).status == 200
+        await asyncio.wait_for(cancelled.wait(), PATIENCE_S)
+        started.clear()
+        await shop.send()
+        await asyncio.wait_for(started.wait(), PATIENCE_S)
+    assert shop.ran == ["first", "second"] * 2, "and the engine goes on"
