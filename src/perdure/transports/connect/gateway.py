@@ -22,7 +22,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from perdure.protocol.calls import MAX_ANSWER_BYTES, STOPPED_RESPONDING, Call, CallFailure
+from perdure.protocol.calls import MAX_ANSWER_BYTES, STOPPED_RESPONDING, Call, CallAnswer, CallFailure
 from perdure.protocol.connect.messages import (
     CheckpointAck,
     CheckpointEntry,
@@ -325,7 +325,7 @@ class Gateway:
         self._orphans.drop(request.target.request_id)
         return request.lease
 
-    def _end(self, request: Request, result: object) -> None:
+    def _end(self, request: Request, result: CallAnswer | CallFailure) -> None:
         request_id = request.target.request_id
         del self.open[request_id]
         self._leases.drop(request_id)
@@ -333,7 +333,7 @@ class Gateway:
         self._unacknowledged.drop(request_id)
         if request.connection is not None:
             request.connection.requests.discard(request)
-        request.done(result)  # type: ignore[arg-type]
+        request.done(result)
 
     # Time
 

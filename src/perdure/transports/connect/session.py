@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -129,10 +130,10 @@ class WorkerSession:
     def _say(self, kind: Kind, payload: bytes = b"") -> None:
         self._socket.send([encode(ConnectMessage(kind, payload))])
 
-    def _after(self, ms: int, what: object) -> None:
+    def _after(self, ms: int, what: Callable[[], None]) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(ms / 1000, what)  # type: ignore[arg-type]
+        self._timer = asyncio.get_running_loop().call_later(ms / 1000, what)
 
     def _too_late(self) -> None:
         if self._admission is None:
