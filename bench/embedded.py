@@ -59,11 +59,13 @@ class Work:
             await ended
 
 
-async def measure(own_thread: bool, at_once: int, runs: int, repeat: int) -> tuple[float, float]:
+async def measure(
+    own_thread: bool, at_once: int, runs: int, repeat: int, where: str | None = None
+) -> tuple[float, float]:
     """Steps a second, and CPU in us a step: the median of so many repeats, after a warm-up."""
     work = Work()
     rates, cpus = [], []
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=where) as folder:
         async with work.app.run_embedded(f"sqlite:///{folder}/jobs.db", own_thread=own_thread):
             await work.run(20)
             for _ in range(repeat):
@@ -84,13 +86,16 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, default=50)
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--asyncio", action="store_true")
+    parser.add_argument(
+        "--folder", help="where the database is; on tmpfs nothing is durable: it tells CPU from disk"
+    )
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         print(f"load {load_average()}, fdatasync {fdatasync_ms(Path(folder)):.2f} ms")
     start = asyncio.run if options.asyncio else uvloop.run
     for at_once, runs in ((options.at_once, options.runs), (1, max(options.runs // 20, 20))):
         for own_thread in (True, False):
-            rate, cpu = start(measure(own_thread, at_once, runs, options.repeat))
+            rate, cpu = start(measure(own_thread, at_once, runs, options.repeat, options.folder))
             where = "own thread" if own_thread else "app's loop"
             goal = f"{GOAL_RATE:,} steps/s" if at_once > 1 else f"{GOAL_MS} ms a step"
             reached = rate >= GOAL_RATE if at_once > 1 else 1000 / rate <= GOAL_MS
