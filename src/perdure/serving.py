@@ -137,6 +137,7 @@ class _Listener(uvicorn.Server):
         self._gateway.close()
         await self._parts.syncing.close()
         await self._parts.server.shard.stop(grace_s)
+        await self._parts.gateway.close()
         self.should_exit = True
 
 

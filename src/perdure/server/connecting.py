@@ -123,6 +123,8 @@ class Connecting:
             msgspec.json.decode(response.system_trace_ctx)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             raise RequestError(400, "system_trace_ctx is not JSON") from None
+        if not self._server.shard.available:
+            raise RequestError(503, f"Flush it again in a moment: {self._server.shard.trouble}")
         stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._gateway.reply(response, lambda: _settle(stored))
         try:

@@ -153,12 +153,23 @@ async def test_places_of_limits_are_held_by_calls_at_workers_over_a_restart(
     await back.close()
 
 
-async def test_stopped_in_order_workers_are_told_and_closed(restartable: Restartable, name: str) -> None:
-    worker = await BareWorker.ready(restartable.server, app(name))
+@pytest.mark.parametrize("main_port", [False, True])
+async def test_stopped_in_order_workers_are_told_and_closed(
+    restartable: Restartable, name: str, main_port: bool
+) -> None:
+    endpoint = restartable.server.url.replace("http", "ws") + "/v0/connect" if main_port else None
+    worker = await BareWorker.dial(restartable.server, endpoint)
+    await worker.introduce(app(name))
+    await worker.get(Kind.GATEWAY_CONNECTION_READY)
+    begun = asyncio.get_running_loop().time()
     stopping = asyncio.create_task(asyncio.to_thread(restartable.end, signal.SIGTERM))
     await worker.get(Kind.GATEWAY_CLOSING)
     assert await worker.closed() == (1001, "connect_gateway_closing")
     await stopping
+    assert asyncio.get_running_loop().time() - begun < 8
+    log = restartable.server.process.tail()
+    assert "stopped" in log
+    assert "Traceback" not in log
     await asyncio.to_thread(restartable.start)
 
 
