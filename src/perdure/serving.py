@@ -152,7 +152,7 @@ def _upgraded(parts: RunningServer) -> type[asyncio.Protocol]:
 
 
 async def _run(config: ServerConfig, listener: socket.socket) -> int:
-    async with running(config) as parts:
+    async with running(config, gathers=True) as parts:
         uvicorn_config = uvicorn.Config(
             parts.app,
             http="httptools",

@@ -5,7 +5,7 @@ their next steps. So a batch waits for as long as each round of the event loop, 
 turn, brings more for it; but not for long. At idle that is two empty rounds, some microseconds.
 
 Measured with 50 runs of checkpointed steps in one process: 19 steps a commit without it, 37 with two rounds, no more
-with eight; 85 and 70 us of CPU a step.
+with eight; 85 and 70 us of CPU a step. A server for apps over HTTP: 15 and 21 steps a commit, 8 % less CPU.
 """
 
 from __future__ import annotations
