@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
@@ -52,6 +54,11 @@ class TestStart:
     def test_what_is_no_message_is_refused(self, server: Server) -> None:
         assert server.http.post("/v0/connect/start", content=b"\x0a\xff").status_code == 400
         assert server.http.get("/v0/connect/start").status_code == 405
+
+    @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(path=st.sampled_from(["start", "flush"]), body=st.binary(max_size=60))
+    def test_whatever_comes_is_taken_or_refused(self, server: Server, path: str, body: bytes) -> None:
+        assert server.http.post(f"/v0/connect/{path}", content=body).status_code in (200, 400)
 
 
 class TestSocket:

@@ -21,6 +21,8 @@ ROUTES = {
     "/v1/signals": (4 * MIB, b'{"signal":"x","data":"'),
     f"/v1/checkpoint/{GHOST}/async": (8 * MIB, b'{"steps":[{"id":"'),
     "/v1/checkpoints": (16 * MIB, b'[{"steps":[{"id":"'),
+    "/v0/connect/start": (64 * 1024, b"\x0a"),
+    "/v0/connect/flush": (16 * MIB, b"\x32"),
 }
 
 

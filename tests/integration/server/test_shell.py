@@ -45,6 +45,11 @@ ROUTES = [
     ("POST", "/v0/gql"),
     ("POST", "/v1/checkpoint/x/async"),
     ("POST", "/v1/checkpoints"),
+    ("POST", "/v0/connect/start"),
+    ("POST", "/v0/connect/flush"),
+    ("GET", "/v0/connect/envs/x/conns"),
+    ("GET", "/v0/connect/envs/x/groups/y"),
+    ("GET", "/v1/workers"),
     ("POST", "/v1/http/runs/x/async"),
 ]
 UNKNOWN = [
