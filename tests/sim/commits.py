@@ -129,6 +129,8 @@ class Commits:
         if self.ahead[0] == self.ahead[1]:
             return
         self.again.travelled(*self.ahead)
+        if self._checks.calls.calm_since is not None:
+            self._checks.calls.calm_since = self._checks.now()
         self.flow.jumped(self._checks.now())
 
     # Runs

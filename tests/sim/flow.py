@@ -277,7 +277,8 @@ class Flow:
             return
         starts = self.starts.setdefault(counter, [])
         starts.append(started)
-        window = [time for time in starts if time > started - ms(rule["period"])]
+        # A start from before the clock was set back may be written after it, and mean nothing now.
+        window = [time for time in starts if started - ms(rule["period"]) < time <= started]
         if len(window) > rule["limit"] + rule.get("burst", 0):
             self._fail("throttle", f"{len(window)} runs begin within {rule}: {window}", row.id)
 

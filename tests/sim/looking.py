@@ -55,10 +55,10 @@ class LookingBack:
         return event.received_at >= since and not own and event.id not in self._used(tables, wait)
 
     def _used(self, tables: Tables, wait: WaitRow) -> set[str]:
-        """The ids of events that have ended other waits of the run."""
-        ended = {step for step, n in self._steps_of(tables, wait.run_id).items() if n != wait.n}
-        steps = tables.steps.get(wait.run_id, {})
-        memos = [json.loads(steps[step].memo) for step in ended if step in steps]
+        """The ids of events that have ended other waits of the run, or that it has copied."""
+        own = {step for step, n in self._steps_of(tables, wait.run_id).items() if n == wait.n}
+        steps = tables.steps.get(wait.run_id, {}).values()
+        memos = [json.loads(s.memo) for s in steps if s.op == "WaitForEvent" and s.step_id not in own]
         return {memo["id"] for memo in memos if isinstance(memo, dict) and "id" in memo}
 
     def _steps_of(self, tables: Tables, run_id: str) -> dict[str, int]:

@@ -75,10 +75,17 @@ class Loads(FlowLoads):
                 self._asking.append((command, []))
                 return False
             questions = [self._ask(command, command.event)]
-        if self._turn_comes(command) and not any(q.keys or q.lookups for q in questions):
+        known = not any(q.keys or q.lookups for q in questions) and self._knows_invoker(command)
+        if known and self._turn_comes(command):
             return True
         self._asking.append((command, questions))
         return False
+
+    def _knows_invoker(self, command: Command) -> bool:
+        """Whether the run that has invoked a function is in memory: it may have to be told that there is no run."""
+        target = command.target if isinstance(command, ContinueEvent) else None
+        correlation = None if target is None else target.correlation
+        return correlation is None or invoker_of(correlation) in self._state.memory.runs
 
     def _turn_comes(self, command: ReceiveEvents | ContinueEvent) -> bool:
         """Whether no event received earlier still waits for the store: events are decided in their order."""
