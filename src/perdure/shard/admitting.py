@@ -43,7 +43,7 @@ from perdure.core.planning import plan_cancel, plan_match
 from perdure.protocol.events import IncomingEvent
 from perdure.protocol.memos import plain_error_memo, rate_limited_memo
 from perdure.shard.beginning import ORDINARY, Beginning, TriggerEvent
-from perdure.shard.commands import FireRule, ParsedEvent, Target
+from perdure.shard.commands import FireRule, ParsedEvent, Target, TellInvoker
 from perdure.shard.keys import (
     BATCH,
     CLOSED_BATCH,
@@ -196,7 +196,13 @@ def _invoking_step(state: State, correlation: str) -> tuple[Run, Item] | None:
 
 
 def _refuse_invoker(state: State, correlation: str | None, memo: bytes) -> None:
-    """Tell the step that invoked a function that there is no run."""
+    """Tell the step that invoked a function that there is no run.
+
+    Its run was read with what the rules remember; but what they hold may have changed since, and be another's.
+    """
+    if correlation is not None and state.memory.get(invoker_of(correlation)) is None:
+        state.follow_ups.append(TellInvoker(run=invoker_of(correlation), correlation=correlation, memo=memo))
+        return
     found = None if correlation is None else _invoking_step(state, correlation)
     if found is None:
         return
@@ -205,6 +211,12 @@ def _refuse_invoker(state: State, correlation: str | None, memo: bytes) -> None:
     if wait is not None and wait.kind is WaitKind.INVOKE:
         settings = state.settings_for(parent)
         state.apply(plan_match(parent, wait, memo, "", state.now, settings, failed=True))
+
+
+def tell_invoker(state: State, command: TellInvoker) -> None:
+    """The run has been read: tell its step, unless there is no such run."""
+    if state.memory.get(command.run) is not None:
+        _refuse_invoker(state, command.correlation, command.memo)
 
 
 # Events that are held back

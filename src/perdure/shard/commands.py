@@ -163,6 +163,19 @@ class FireRule(Command):
 
 
 @dataclass(slots=True, eq=False)
+class TellInvoker(Command):
+    """A step has invoked a function that does not run, and its run has left memory: it is read, and told so."""
+
+    run: str = ""
+    correlation: str = ""
+    memo: bytes = b""
+
+    @property
+    def run_id(self) -> str | None:
+        return self.run
+
+
+@dataclass(slots=True, eq=False)
 class LookBack(Command):
     """A wait looks at events of its name that were received at `since` (ms) or later, before it began."""
 
@@ -465,8 +478,7 @@ class MoveClock(Command):
 class CatchUp(Command):
     """Wait until every event accepted before has been matched. The answer is the receipt after the last of them.
 
-    Two that give the same answer, one after the other, prove that nothing was accepted between them, by the server
-    itself neither.
+    Two with the same answer, one after the other: nothing was accepted between them, by the server itself neither.
     """
 
     receipt: int = 0

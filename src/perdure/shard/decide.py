@@ -32,6 +32,7 @@ from perdure.protocol.op_options import signal_options
 from perdure.protocol.registration import RegistrationError
 from perdure.protocol.replies import OpsReply, read_reply
 from perdure.shard import commands as c
+from perdure.shard.admitting import tell_invoker
 from perdure.shard.job import JobState
 from perdure.shard.jobs import Page, end_job, go_on, put_job
 from perdure.shard.keys import RATE, TAKEN
@@ -474,6 +475,7 @@ SIMPLE: dict[type[c.Command], Callable[[State, c.Command], None]] = {
     c.SendSignal: send_signal,  # type: ignore[dict-item]
     c.PauseFunction: pause_function,  # type: ignore[dict-item]
     c.OverrideConfig: override_config,  # type: ignore[dict-item]
+    c.TellInvoker: tell_invoker,  # type: ignore[dict-item]
     c.LookBack: look_back,  # type: ignore[dict-item]
     c.StartJob: start_job,  # type: ignore[dict-item]
     c.StepJob: step_job,  # type: ignore[dict-item]
