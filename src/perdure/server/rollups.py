@@ -89,7 +89,8 @@ class Rollups:
             await self._catch_up(since + 1)
         else:
             self._counted_to = self._server.shard.now()
-            await self._server.submit(PutRollups(rows=[_upto(self._counted_to)]))
+            with contextlib.suppress(PerdureError):  # the first flush brings it as well
+                await self._server.submit(PutRollups(rows=[_upto(self._counted_to)]))
         self._ready = True
         for runs, history in self._early:
             self._count(runs, history)
