@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from graphql import GraphQLError
 
-from perdure.server.graphql import searching
 from perdure.server.graphql.searching import Found, compile_query, search
+from perdure.server.searching import decoded
 
 
 class FakeSession:
@@ -90,7 +90,7 @@ def test_a_query_that_is_no_expression_is_refused():
 
 
 def test_what_cannot_be_read_is_nothing():
-    assert [searching.decoded(body) for body in (None, b"{", b"[" * 100_000, b'{"a":1}')] == [
+    assert [decoded(body) for body in (None, b"{", b"[" * 100_000, b'{"a":1}')] == [
         None,
         None,
         None,
