@@ -67,7 +67,8 @@ class Operators:
         row = random.choice(runs)
         program = next(p for p in self._world.programs if p.id == row.function_id)
         start = self._start(program) if random.random() < 0.6 else None
-        self._world.trace.note(f"operator: runs it again, from {start}", row.id)
+        said = "the start" if start is None else f"{start.name} with {start.arguments!r}"
+        self._world.trace.note(f"operator: runs it again, from {said}", row.id)
         self._world.checks.commits.again.asked[row.id] += 1
         try:
             await self._world.server.submit(Rerun(run=row.id, from_step=start))
