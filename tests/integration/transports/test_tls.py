@@ -113,7 +113,7 @@ async def test_a_server_that_does_not_speak_tls(trusting: HttpTransport) -> None
         (chunked(b"short")[:-5], "http_unreachable", "within an unfinished answer."),
         (ok(b"not gzip", "Content-Encoding: gzip"), "http_unreachable", "could not be decoded."),
         (ok(b"x", "Content-Encoding: sdch"), "http_unreachable", "encoded as 'sdch'"),
-        (ok(gzip.compress(b"x" * 1001), "Content-Encoding: gzip"), "output_too_large", "1000 bytes"),
+        (ok(gzip.compress(b"x" * 1001, mtime=0), "Content-Encoding: gzip"), "output_too_large", "1000 bytes"),
         (chunked(b"x" * 999, b"xx"), "output_too_large", "1000 bytes"),
         (ok(b"x", "X: " + "y" * 70_000), "http_unreachable", "is not HTTP."),
     ],
@@ -134,7 +134,7 @@ async def test_broken_answers(
 
 async def test_good_answers(trusting: HttpTransport, serve_tls: Serve) -> None:
     answers = [
-        (ok(gzip.compress(b"zipped"), "Content-Encoding: gzip"), 200, b"zipped"),
+        (ok(gzip.compress(b"zipped", mtime=0), "Content-Encoding: gzip"), 200, b"zipped"),
         (chunked(b"a", b"b"), 200, b"ab"),
         (b"HTTP/1.1 204 No\r\n\r\n", 204, b""),
         (b"HTTP/1.1 103 Early\r\nLink: x\r\n\r\n" + ok(b"x"), 200, b"x"),
