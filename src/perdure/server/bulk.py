@@ -106,33 +106,52 @@ def _job_of(server: Server, kind: JobKind, wanted: _Request, statuses: tuple[str
     if until <= since:
         raise RequestError(400, "started_after must be before started_before")
     if wanted.condition:
-        _check_condition(wanted.condition)
+        check_condition(wanted.condition)
+    span = (since, min(until, newest))
     function = _function_of(server, wanted, kind)
+    return new_job(server, kind, function, span, statuses, wanted.condition or None, wanted.name)
+
+
+def new_job(
+    server: Server,
+    kind: JobKind,
+    function: FunctionRow,
+    span: tuple[int, int],
+    statuses: tuple[str, ...],
+    condition: str | None,
+    name: str | None = None,
+) -> Job:
+    """A job over the runs of a function that were queued in a span of time (ms; the end is not in it)."""
     return Job(
         id=new_ulid(server.clock.now(), server.entropy(10)),
         kind=kind,
         function_id=function.id,
         slug=function.slug,
         app_id=function.app_id,
-        since=since,
-        until=min(until, newest),
+        since=span[0],
+        until=span[1],
         statuses=tuple(str(status) for status in statuses),
-        created_at=now,
-        condition=wanted.condition or None,
-        name=wanted.name,
+        created_at=server.shard.now(),
+        condition=condition,
+        name=name,
     )
+
+
+async def start_job(server: Server, job: Job) -> Job:
+    """Start a job. Raises `RequestError` 429 if too many are under way."""
+    running = [known for known in server.shard.state.jobs.values() if known.state is JobState.RUNNING]
+    if len(running) >= MAX_RUNNING:
+        raise RequestError(429, f"{MAX_RUNNING} such jobs are under way; wait for one, or stop one")
+    started = cast("Job", await server.submit(StartJob(job=job)))
+    server.drive_jobs()
+    return started
 
 
 async def _start(server: Server, job: Job, dry_run: bool) -> Response:
     if dry_run:
         count = await count_runs(server.reader, job, server.shard.now())
         return wrapped(server, {"matching": count.matching, "whole": count.whole})
-    running = [known for known in server.shard.state.jobs.values() if known.state is JobState.RUNNING]
-    if len(running) >= MAX_RUNNING:
-        raise RequestError(429, f"{MAX_RUNNING} such jobs are under way; wait for one, or stop one")
-    started = cast("Job", await server.submit(StartJob(job=job)))
-    server.drive_jobs()
-    return wrapped(server, shown_job(started))
+    return wrapped(server, shown_job(await start_job(server, job)))
 
 
 def _function_of(server: Server, wanted: _Request, kind: JobKind) -> FunctionRow:
@@ -153,7 +172,8 @@ def _function_of(server: Server, wanted: _Request, kind: JobKind) -> FunctionRow
     return rows[0]
 
 
-def _check_condition(text: str) -> None:
+def check_condition(text: str) -> None:
+    """Raises `RequestError` 400 if a condition does not compile."""
     try:
         compile_expression(text)
     except ExpressionError as error:

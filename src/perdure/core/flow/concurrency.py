@@ -114,6 +114,15 @@ class ConcurrencyRules:
         """What a run of this event needs."""
         return self._same or self._computed(event, now)
 
+    def taken(self, name: str, counters: Counters, most: int) -> tuple[list[tuple[str, int]], bool]:
+        """How many places of a limit are taken for each value of its key as people read it (empty if it was met too
+        long ago to be known), and whether that is all: it looks at `most` counters. For people who ask.
+        """
+        limit = next(one for one in (*self._steps, *self._runs) if one.id == name)
+        counts, whole = counters.below(limit.counter, most)
+        known = limit._known
+        return [(known[id].value if id in known else "", count) for id, count in counts.items()], whole
+
     def _computed(self, event: Mapping[str, object], now: int) -> RunNeeds:
         problems: list[str] = []
         steps = _needs(self._steps, event, now, problems)
@@ -153,6 +162,18 @@ class Counters:
         """How many places of a counter are taken."""
         holders = self._holders.get(counter)
         return 0 if holders is None else len(holders)
+
+    def below(self, prefix: str, most: int) -> tuple[dict[str, int], bool]:
+        """Places taken of the counters whose names begin so, by the rest of the name; looks at `most` counters, and
+        says whether these were all.
+        """
+        start = len(prefix)
+        found = {
+            counter[start:]: len(holders)
+            for counter, holders in islice(self._holders.items(), most)
+            if counter.startswith(prefix)
+        }
+        return found, len(self._holders) <= most
 
     def has_room(self, needs: Iterable[Need], limits: Mapping[str, int]) -> bool:
         """Whether all the places are free at once."""

@@ -12,6 +12,7 @@ from perdure.reading.port import EventRecord
 from perdure.server.api.endpoint import Asked, Endpoint, Nothing
 from perdure.server.api.runs import MAX_PAGE, PAGE, Run, shown_run
 from perdure.server.context import Server
+from perdure.server.event_fates import event_fates
 from perdure.server.ingest import store_events
 
 
@@ -61,6 +62,21 @@ class EventDetail(msgspec.Struct, frozen=True):
     effects: list[Effect]
 
 
+class Fate(msgspec.Struct, frozen=True):
+    """What became of an event for one function that it met: a word (`run`, `skipped`, …) and a sentence."""
+
+    function: str
+    fate: str
+    text: str
+    run_ids: list[str]
+
+
+class EventWhy(msgspec.Struct, frozen=True):
+    """What became of an event, function by function."""
+
+    fates: list[Fate]
+
+
 class EventsBody(msgspec.Struct, frozen=True):
     """Events as an app sends them: objects with `name`, and perhaps `data`, `id`, `ts`, `user`."""
 
@@ -106,12 +122,7 @@ async def list_events(server: Server, asked: Asked[EventsQuery, Nothing]) -> Eve
 
 async def show_event(server: Server, asked: Asked[Nothing, Nothing]) -> EventDetail:
     """One event, the runs that it started, and what else it did."""
-    event_id = asked.path["event_id"]
-    event = await server.reader.event(event_id.upper()) if is_ulid(event_id) else None
-    if event is None:
-        raise RequestError(
-            404, f"there is no event {event_id[:60]}; its id here is the one that sending it gave"
-        )
+    event = await _found(server, asked.path["event_id"])
     runs = await server.reader.runs_of_event(event.internal_id)
     effects = await server.reader.effects_of_event(event.internal_id)
     return EventDetail(
@@ -119,6 +130,22 @@ async def show_event(server: Server, asked: Asked[Nothing, Nothing]) -> EventDet
         [shown_run(server, run) for run in runs],
         [Effect(one.how, one.run_id, one.status) for one in effects],
     )
+
+
+async def explain_event(server: Server, asked: Asked[Nothing, Nothing]) -> EventWhy:
+    """What became of an event, for each function that it met."""
+    event = await _found(server, asked.path["event_id"])
+    fates = await event_fates(server, event)
+    return EventWhy([Fate(one.function, one.fate, one.text, one.run_ids) for one in fates])
+
+
+async def _found(server: Server, event_id: str) -> EventRecord:
+    event = await server.reader.event(event_id.upper()) if is_ulid(event_id) else None
+    if event is None:
+        raise RequestError(
+            404, f"there is no event {event_id[:60]}; its id here is the one that sending it gave"
+        )
+    return event
 
 
 async def send_events(server: Server, asked: Asked[Nothing, EventsBody]) -> EventIds:
@@ -138,5 +165,6 @@ async def send_events(server: Server, asked: Asked[Nothing, EventsBody]) -> Even
 ENDPOINTS = [
     Endpoint("GET", "/api/events", list_events, Events, query=EventsQuery),
     Endpoint("POST", "/api/events", send_events, EventIds, body=EventsBody),
+    Endpoint("GET", "/api/events/{event_id}/why", explain_event, EventWhy),
     Endpoint("GET", "/api/events/{event_id}", show_event, EventDetail),
 ]

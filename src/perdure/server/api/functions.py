@@ -10,6 +10,9 @@ from perdure.core.flow.admission import Pause
 from perdure.core.functions import Function
 from perdure.protocol.events import read_invoke
 from perdure.server.api.endpoint import Asked, Endpoint, Nothing
+from perdure.server.api.flows import ENDPOINTS as FLOWS
+from perdure.server.api.limits import ENDPOINTS as LIMITS
+from perdure.server.api.limits import Limits, limits_in_force, limits_of_code
 from perdure.server.context import Server
 from perdure.server.invoking import invoke_function
 from perdure.server.operating import served_function, set_overrides, set_pause
@@ -37,11 +40,14 @@ class FunctionHead(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FunctionDetail(msgspec.Struct, frozen=True, kw_only=True):
-    """A function with its configuration: what its code says, and the parts that a person has set instead."""
+    """A function with its configuration: what its code says, and the parts that a person has set instead.
+    `limits` are those in force."""
 
     head: FunctionHead
     config: msgspec.Raw
     overrides: msgspec.Raw | None
+    limits: Limits
+    limits_of_code: Limits
     url: str
     queued: int
 
@@ -100,6 +106,8 @@ def _detail(server: Server, function: Function) -> FunctionDetail:
         head=_head(server, function),
         config=msgspec.Raw(row.config),
         overrides=None if row.overrides is None else msgspec.Raw(row.overrides),
+        limits=limits_in_force(function),
+        limits_of_code=limits_of_code(server, function),
         url=function.config.url,
         queued=server.shard.state.queue_size(function.id),
     )
@@ -143,5 +151,7 @@ ENDPOINTS = [
     Endpoint(
         "PUT", "/api/functions/{slug:path}/overrides", override_function, FunctionDetail, body=OverridesBody
     ),
+    *LIMITS,
+    *FLOWS,
     Endpoint("GET", "/api/functions/{slug:path}", show_function, FunctionDetail),
 ]

@@ -5,7 +5,8 @@ times a second what has gathered is written once and handed to every listener: s
 a read, however much happens. An update says *that* something changed, and for runs and events also their heads, so
 that lists can show them without asking; whatever a page shows beyond that it reads again.
 
-    event: update    {"runs": […], "changed": [run ids], "events": […], "apps": bool, "functions": bool, "more": bool}
+    event: update    {"runs": […], "changed": [run ids], "events": […], "apps": bool, "functions": bool, "jobs": bool,
+                      "more": bool}
     event: resync    the listener was too slow, or was away: it has missed something, and reads all that it shows again
 
 `more` says that there was too much to tell one by one: lists are to be read again. The id of an update is
@@ -28,6 +29,7 @@ from perdure.reading.port import RunRecord
 from perdure.server.api.runs import Run, shown_run
 from perdure.server.context import Server
 from perdure.shard.batch import Batch
+from perdure.shard.keys import JOB
 from perdure.shard.rows import EventRow, RunRow
 
 TICK_S = 0.1
@@ -62,23 +64,24 @@ class Update(msgspec.Struct, frozen=True):
     events: list[EventHead]
     apps: bool
     functions: bool
+    jobs: bool
     more: bool
 
 
 class _Gathered:
     """What has changed since the last tick."""
 
-    __slots__ = ("apps", "changed", "events", "functions", "more", "runs")
+    __slots__ = ("apps", "changed", "events", "functions", "jobs", "more", "runs")
 
     def __init__(self) -> None:
         self.runs: dict[str, RunRow] = {}
         self.changed: dict[str, None] = {}
         self.events: list[EventRow] = []
-        self.apps = self.functions = self.more = False
+        self.apps = self.functions = self.jobs = self.more = False
 
     def any(self) -> bool:
         """Whether there is anything to tell."""
-        return bool(self.changed or self.events or self.apps or self.functions or self.more)
+        return bool(self.changed or self.events or self.apps or self.functions or self.jobs or self.more)
 
     def add(self, batch: Batch) -> None:
         """Note what a batch has changed, as far as there is room for it."""
@@ -88,6 +91,7 @@ class _Gathered:
         if len(self.changed) > MAX_CHANGED or len(self.events) > MAX_TOLD or len(self.runs) > MAX_TOLD:
             self.more = True  # what comes is not even noted: under load this must cost next to nothing
             return
+        self.jobs = self.jobs or any(ref.kind == JOB for ref in changes.keys)
         self.runs.update(changes.runs)
         self.events += changes.events
         touched = (
@@ -194,6 +198,7 @@ def _update(server: Server, gathered: _Gathered) -> Update:
         ],
         apps=gathered.apps,
         functions=gathered.functions,
+        jobs=gathered.jobs,
         more=more or len(gathered.runs) > MAX_TOLD,
     )
 

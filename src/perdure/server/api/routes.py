@@ -6,14 +6,25 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from perdure.server.api import apps, events, functions, metrics, run, runs, schedules
+from perdure.server.api import (
+    apps,
+    event_types,
+    events,
+    failures,
+    functions,
+    jobs,
+    metrics,
+    run,
+    runs,
+    schedules,
+)
 from perdure.server.api.endpoint import Endpoint, routes_of
 from perdure.server.api.live import Live, live_route
 from perdure.server.api.openapi import document
 from perdure.server.context import Server
 from perdure.server.json import JsonResponse
 
-_MODULES = (runs, run, functions, events, apps, metrics, schedules)
+_MODULES = (runs, run, functions, events, event_types, apps, metrics, schedules, failures, jobs)
 ENDPOINTS: list[Endpoint] = [endpoint for module in _MODULES for endpoint in module.ENDPOINTS]
 
 

@@ -98,6 +98,25 @@ def test_places_are_taken_and_given_back() -> None:
     assert len(counters) == 0
 
 
+def test_what_is_taken_is_told_by_value() -> None:
+    limits = rules("F", ConcurrencyLimit(5, "event.data.user"), runs=ConcurrencyLimit(9))
+    other = rules("G", ConcurrencyLimit(5))
+    counters = Counters()
+    for n, user in enumerate(("ada", "ada", "bob")):
+        needs = limits.needs({"data": {"user": user}}, 0)
+        counters.take(f"call-{n}", needs.steps)
+        counters.take(f"run-{n}", needs.runs)
+    counters.take("other", other.needs(EVENT, 0).steps)
+    steps, runs = limits.limits
+    assert limits.taken(steps, counters, 100) == ([("ada", 2), ("bob", 1)], True)
+    assert limits.taken(runs, counters, 100) == ([("", 3)], True)
+    assert limits.taken(steps, counters, 1) == ([("ada", 2)], False)
+    restarted = rules("F", ConcurrencyLimit(5, "event.data.user"), runs=ConcurrencyLimit(9))
+    assert restarted.taken(steps, counters, 100) == ([("", 2), ("", 1)], True), (
+        "values are not known any more"
+    )
+
+
 def test_a_limit_that_is_gone_stops_nobody_and_a_lowered_one_throws_nobody_out() -> None:
     a = Need("a", "A")
     counters = Counters()

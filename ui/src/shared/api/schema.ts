@@ -55,6 +55,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/event-types": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The names of events: those that functions are started by, and those of the newest events. */
+        get: operations["list_event_types"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/event-types/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One name of events: who uses it, and what its newest payloads have in common. */
+        get: operations["show_event_type"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/events": {
         parameters: {
             query?: never;
@@ -90,6 +124,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/events/{event_id}/why": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What became of an event, for each function that it met. */
+        get: operations["explain_event"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/failures": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Failed runs, grouped by what went wrong. */
+        get: operations["list_failures"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/functions": {
         parameters: {
             query?: never;
@@ -116,6 +184,40 @@ export interface paths {
         };
         /** One function, with its configuration. */
         get: operations["show_function"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/functions/{slug}/flow": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What the newest runs of a function did: its steps, in which order, and what followed what. */
+        get: operations["show_flow"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/functions/{slug}/now": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What a function is busy with now, and how much of its limits is taken. */
+        get: operations["show_function_now"];
         put?: never;
         post?: never;
         delete?: never;
@@ -186,6 +288,58 @@ export interface paths {
         get: operations["list_health"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/jobs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Replays and bulk cancellations, newest first. */
+        get: operations["list_jobs"];
+        put?: never;
+        /** Start a replay or a bulk cancellation. */
+        post: operations["begin_job"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/jobs/{job_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Stop a job where it is; what it has done stays. */
+        delete: operations["stop_job"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/jobs/count": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** How many runs a replay or a bulk cancellation would act on, without doing it. */
+        post: operations["count_job"];
         delete?: never;
         options?: never;
         head?: never;
@@ -440,6 +594,60 @@ export interface components {
             url: string;
         };
         /**
+         * Batch
+         * @description Collect up to `max_size` events for at most `timeout_ms`. Events for which `condition` fails run alone.
+         */
+        Batch: {
+            /** @default null */
+            condition: string | null;
+            /** @default null */
+            key: string | null;
+            max_size: number;
+            timeout_ms: number;
+        };
+        /**
+         * Cancel
+         * @description An event that cancels the run if `condition` holds (`event` is the run's own event, `async` the
+         *         cancelling one).
+         *
+         *         It counts for `timeout_ms` from the run's start or until `until_ms` (ms since the epoch), whichever is
+         *         set.
+         */
+        Cancel: {
+            /** @default null */
+            condition: string | null;
+            event: string;
+            /** @default null */
+            timeout_ms: number | null;
+            /** @default null */
+            until_ms: number | null;
+        };
+        /**
+         * ConcurrencyLimit
+         * @description At most `limit` (1 or more) at the same time, for each value of `key`.
+         *
+         *         `scope` is `fn`, or `env` or `account` to share one count among all functions with the same key expression
+         *         and value.
+         */
+        ConcurrencyLimit: {
+            /** @default null */
+            key: string | null;
+            limit: number;
+            /** @default fn */
+            scope: string;
+        };
+        /**
+         * Debounce
+         * @description Start when `period_ms` have passed without another event, at the latest `timeout_ms` after the first.
+         */
+        Debounce: {
+            /** @default null */
+            key: string | null;
+            period_ms: number;
+            /** @default null */
+            timeout_ms: number | null;
+        };
+        /**
          * Effect
          * @description A run that an event did not start: it ended a `wait` of it, or it was its end (`cancel`).
          */
@@ -533,6 +741,155 @@ export interface components {
             until?: number;
         };
         /**
+         * EventType
+         * @description A name of events. `count` of the newest events have it, the last one came at `last_at` (None: none of these).
+         */
+        EventType: {
+            count: number;
+            last_at: number | null;
+            name: string;
+            uses: components["schemas"]["EventUse"][];
+        };
+        /**
+         * EventTypeDetail
+         * @description A name of events, with the fields that the data of the newest `payloads` of them had, and the newest one.
+         *
+         *         `more` says that there are further fields.
+         */
+        EventTypeDetail: {
+            example: unknown | null;
+            fields: components["schemas"]["Field"][];
+            last_at: number | null;
+            more: boolean;
+            name: string;
+            payloads: number;
+            uses: components["schemas"]["EventUse"][];
+        };
+        /**
+         * EventTypes
+         * @description Names by how often they come. `events` events were looked at, back to `since` (None if there were none).
+         */
+        EventTypes: {
+            events: number;
+            since: number | null;
+            types: components["schemas"]["EventType"][];
+            whole: boolean;
+        };
+        /**
+         * EventUse
+         * @description A function that knows an event: it is started by it, or its runs are cancelled by it. `pattern` is how its code
+         *         names the event, if that has a `*`.
+         */
+        EventUse: {
+            expression: string | null;
+            function: string;
+            function_name: string;
+            /** @enum {unknown} */
+            how: "cancel" | "start";
+            pattern: string | null;
+        };
+        /**
+         * EventWhy
+         * @description What became of an event, function by function.
+         */
+        EventWhy: {
+            fates: components["schemas"]["Fate"][];
+        };
+        /**
+         * FailureKind
+         * @description Failures of one kind. `pattern` is their message with `#` for what differs, `message` that of the newest of them;
+         *         `frame` is where the error was raised. Runs are given newest first; `first` and `last` are when they ended.
+         */
+        FailureKind: {
+            first: number;
+            frame: string;
+            functions: string[];
+            id: string;
+            last: number;
+            message: string;
+            name: string;
+            pattern: string;
+            run_ids: string[];
+        };
+        /**
+         * Failures
+         * @description Kinds of failures, the most frequent first. It looked at `runs` failed runs; not `whole` if there are older ones
+         *         in the time that was asked for.
+         */
+        Failures: {
+            kinds: components["schemas"]["FailureKind"][];
+            runs: number;
+            since: number;
+            whole: boolean;
+        };
+        /**
+         * FailuresQuery
+         * @description Of which functions (slugs; all if none is named), of runs queued in which time (ms; the last day).
+         */
+        FailuresQuery: {
+            /** @default [] */
+            function?: string[];
+            /** @default null */
+            since?: number | null;
+            /** @default null */
+            until?: number | null;
+        };
+        /**
+         * Fate
+         * @description What became of an event for one function that it met: a word (`run`, `skipped`, …) and a sentence.
+         */
+        Fate: {
+            fate: string;
+            function: string;
+            run_ids: string[];
+            text: string;
+        };
+        /**
+         * Field
+         * @description A field: its path (`order.items[].sku`), the types it was seen with, and whether it was sometimes missing.
+         *
+         *         `seen` is in how many of the objects that could have it.
+         */
+        Field: {
+            optional: boolean;
+            path: string;
+            seen: number;
+            types: ("array" | "boolean" | "null" | "number" | "object" | "string")[];
+        };
+        /**
+         * FlowEdge
+         * @description One step followed another in `runs` runs. The first node is `start`, the last `end`.
+         */
+        FlowEdge: {
+            after: string;
+            before: string;
+            runs: number;
+        };
+        /**
+         * FlowStep
+         * @description A step of a function: it stood in `runs` of the runs, `times` times in all, of which `failed` failed for good
+         *         and `retried` were tried more than once. `p50` and `p95` are how long it took in ms, from its first try or from the
+         *         begin of its wait to its end, None if none has ended. `layer` is how many steps come before it, at least 1.
+         *
+         *         `targets` are the functions that it invoked or the events or signals that it waited for.
+         */
+        FlowStep: {
+            failed: number;
+            key: string;
+            /** @enum {unknown} */
+            kind: "event" | "invoke" | "request" | "send" | "signal" | "sleep" | "step";
+            last: components["schemas"]["Place"];
+            layer: number;
+            name: string;
+            p50: number | null;
+            p95: number | null;
+            retried: number;
+            runs: number;
+            targets: string[];
+            timed_out: number;
+            times: number;
+        };
+        /**
          * Found
          * @description Runs that were found among `tried`. `cursor` goes on with the search, None when all have been tried; `reached`
          *         is the time of the last run that was.
@@ -546,10 +903,13 @@ export interface components {
         /**
          * FunctionDetail
          * @description A function with its configuration: what its code says, and the parts that a person has set instead.
+         *         `limits` are those in force.
          */
         FunctionDetail: {
             config: unknown;
             head: components["schemas"]["FunctionHead"];
+            limits: components["schemas"]["Limits"];
+            limits_of_code: components["schemas"]["Limits"];
             overrides: unknown | null;
             queued: number;
             url: string;
@@ -574,6 +934,17 @@ export interface components {
          */
         FunctionList: {
             functions: components["schemas"]["FunctionHead"][];
+        };
+        /**
+         * FunctionNow
+         * @description What a function is busy with: runs that have not begun, runs under way (both counted up to `most`), and the
+         *         places taken of its limits.
+         */
+        FunctionNow: {
+            most: number;
+            queued: number;
+            running: number;
+            uses: components["schemas"]["LimitUse"][];
         };
         /**
          * Health
@@ -603,6 +974,81 @@ export interface components {
             user?: unknown;
         };
         /**
+         * JobBody
+         * @description What to do with which runs of a function (its slug): those that were queued from `since` on and before `until`
+         *         (ms; all until now if nothing is said).
+         *
+         *         A replay takes runs that ended with one of `statuses`, failed ones if none is named; a cancellation those that have
+         *         not ended. `condition` is CEL over the first event of a run.
+         */
+        JobBody: {
+            /** @default  */
+            condition?: string;
+            function: string;
+            /** @enum {unknown} */
+            kind: "cancel" | "replay";
+            /** @default 0 */
+            since?: number;
+            /** @default [] */
+            statuses?: ("CANCELLED" | "COMPLETED" | "FAILED" | "SKIPPED")[];
+            /** @default null */
+            until?: number | null;
+        };
+        /**
+         * JobCount
+         * @description How many runs a job would act on; more than that if it is not `whole`.
+         */
+        JobCount: {
+            matching: number;
+            whole: boolean;
+        };
+        /**
+         * Jobs
+         * @description Jobs, newest first.
+         */
+        Jobs: {
+            jobs: components["schemas"]["JobShown"][];
+        };
+        /**
+         * JobShown
+         * @description A job and its progress: of `seen` runs so far `done` were acted on and `refused` could not be; `reason` is the
+         *         last one why.
+         */
+        JobShown: {
+            condition: string | null;
+            created_at: number;
+            done: number;
+            ended_at: number | null;
+            function: string;
+            id: string;
+            /** @enum {unknown} */
+            kind: "cancel" | "replay";
+            reason: string | null;
+            refused: number;
+            seen: number;
+            since: number;
+            /** @enum {unknown} */
+            state: "done" | "running" | "stopped";
+            statuses: string[];
+            until: number;
+        };
+        /**
+         * JobsQuery
+         * @description Of which function (its slug); of all if none is named.
+         */
+        JobsQuery: {
+            /** @default  */
+            function?: string;
+        };
+        /**
+         * KeyUse
+         * @description Places taken for one value of a key; `value` is empty if it is not known any more.
+         */
+        KeyUse: {
+            taken: number;
+            value: string;
+        };
+        /**
          * Lengths
          * @description Lengths of time, in ms, point by point: half of them are not longer than `p50`, and so on. None where there
          *         are none.
@@ -611,6 +1057,43 @@ export interface components {
             p50: (number | null)[];
             p95: (number | null)[];
             p99: (number | null)[];
+        };
+        /**
+         * Limits
+         * @description All rules of a function, with durations in ms.
+         *
+         *         `concurrency` is of steps, `run_concurrency` of runs; `retries` are those after the first try.
+         */
+        Limits: {
+            batch: components["schemas"]["Batch"] | null;
+            cancel: components["schemas"]["Cancel"][];
+            concurrency: components["schemas"]["ConcurrencyLimit"][];
+            debounce: components["schemas"]["Debounce"] | null;
+            idempotency: string | null;
+            priority: string | null;
+            rate_limit: components["schemas"]["RateLimit"] | null;
+            retries: number;
+            run_concurrency: components["schemas"]["ConcurrencyLimit"] | null;
+            singleton: components["schemas"]["Singleton"] | null;
+            throttle: components["schemas"]["Throttle"] | null;
+            timeouts: components["schemas"]["Timeouts"];
+        };
+        /**
+         * LimitUse
+         * @description How much of a concurrency limit is taken: in all, and for the values of its key that have most (`busiest`).
+         *
+         *         `keys` is for how many values there are any; it is not `whole` if there are too many to look at all.
+         */
+        LimitUse: {
+            busiest: components["schemas"]["KeyUse"][];
+            key: string | null;
+            keys: number;
+            limit: number;
+            /** @enum {unknown} */
+            of: "runs" | "steps";
+            scope: string;
+            taken: number;
+            whole: boolean;
         };
         /**
          * Line
@@ -740,6 +1223,22 @@ export interface components {
             until?: number | null;
         };
         /**
+         * ObservedFlow
+         * @description What the newest `runs` runs of a function did. Of `ended` that have ended `failed` failed. `more` says that some
+         *         of them had more steps than were looked at.
+         */
+        ObservedFlow: {
+            edges: components["schemas"]["FlowEdge"][];
+            ended: number;
+            failed: number;
+            more: boolean;
+            runs: number;
+            sends: components["schemas"]["Sends"][];
+            since: number | null;
+            started_by: components["schemas"]["StartedBy"][];
+            steps: components["schemas"]["FlowStep"][];
+        };
+        /**
          * Outcome
          * @description What came of it for one run: the run that there is now, or why it could not be done.
          */
@@ -773,6 +1272,14 @@ export interface components {
         PauseBody: {
             mode: ("hold" | "skip") | null;
         };
+        /**
+         * Place
+         * @description Where a step ran last: for whoever wants to look at its result.
+         */
+        Place: {
+            run_id: string;
+            step_id: string;
+        };
         Problem: {
             code?: string;
             error: string;
@@ -789,6 +1296,16 @@ export interface components {
             name: string;
             progress: number | null;
             step_id: string;
+        };
+        /**
+         * RateLimit
+         * @description At most `limit` runs started per `period_ms`; what is over is dropped.
+         */
+        RateLimit: {
+            /** @default null */
+            key: string | null;
+            limit: number;
+            period_ms: number;
         };
         /**
          * RerunBody
@@ -959,6 +1476,14 @@ export interface components {
             until?: number;
         };
         /**
+         * Sends
+         * @description The names of the events that a step sent last.
+         */
+        Sends: {
+            events: string[];
+            step: string;
+        };
+        /**
          * ServerInfo
          * @description The server. `ahead` is how far its clock is ahead of the real one, in ms, after travel in time.
          */
@@ -971,12 +1496,53 @@ export interface components {
             version: string;
         };
         /**
+         * Singleton
+         * @description One live run per key: a further one is skipped (`mode` is `skip`) or takes its place (`cancel`).
+         */
+        Singleton: {
+            /** @default null */
+            key: string | null;
+            /** @default skip */
+            mode: string;
+        };
+        /**
+         * StartedBy
+         * @description What started `runs` of the runs: an event (`inngest/function.invoked` for invocations), or a schedule.
+         */
+        StartedBy: {
+            cron: string | null;
+            event: string | null;
+            runs: number;
+        };
+        /**
          * Synced
          * @description What came of a sync: nothing is wrong if there is no problem.
          */
         Synced: {
             problem: string | null;
             url: string;
+        };
+        /**
+         * Throttle
+         * @description At most `limit` runs started per `period_ms`, and `burst` more back to back; what is over waits.
+         */
+        Throttle: {
+            /** @default 0 */
+            burst: number;
+            /** @default null */
+            key: string | null;
+            limit: number;
+            period_ms: number;
+        };
+        /**
+         * Timeouts
+         * @description Cancel a run that has not begun within `start_ms`, or not ended `finish_ms` after it began.
+         */
+        Timeouts: {
+            /** @default null */
+            finish_ms: number | null;
+            /** @default null */
+            start_ms: number | null;
         };
         /**
          * Timer
@@ -1172,6 +1738,66 @@ export interface operations {
             };
         };
     };
+    list_event_types: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What was asked for. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EventTypes"];
+                };
+            };
+            /** @description What is wrong, and what to do. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    show_event_type: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What was asked for. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EventTypeDetail"];
+                };
+            };
+            /** @description What is wrong, and what to do. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     list_events: {
         parameters: {
             query?: {
@@ -1272,6 +1898,70 @@ export interface operations {
             };
         };
     };
+    explain_event: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                event_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What was asked for. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EventWhy"];
+                };
+            };
+            /** @description What is wrong, and what to do. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_failures: {
+        parameters: {
+            query?: {
+                function?: string[];
+                since?: number | null;
+                until?: number | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What was asked for. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Failures"];
+                };
+            };
+            /** @description What is wrong, and what to do. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     list_functions: {
         parameters: {
             query?: never;
@@ -1319,6 +2009,68 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["FunctionDetail"];
+                };
+            };
+            /** @description What is wrong, and what to do. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    show_flow: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                slug: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What was asked for. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ObservedFlow"];
+                };
+            };
+            /** @description What is wrong, and what to do. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    show_function_now: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                slug: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What was asked for. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FunctionNow"];
                 };
             };
             /** @description What is wrong, and what to do. */
@@ -1453,6 +2205,134 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["HealthList"];
+                };
+            };
+            /** @description What is wrong, and what to do. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_jobs: {
+        parameters: {
+            query?: {
+                function?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What was asked for. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Jobs"];
+                };
+            };
+            /** @description What is wrong, and what to do. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    begin_job: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["JobBody"];
+            };
+        };
+        responses: {
+            /** @description What was asked for. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobShown"];
+                };
+            };
+            /** @description What is wrong, and what to do. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    stop_job: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What was asked for. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobShown"];
+                };
+            };
+            /** @description What is wrong, and what to do. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    count_job: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["JobBody"];
+            };
+        };
+        responses: {
+            /** @description What was asked for. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobCount"];
                 };
             };
             /** @description What is wrong, and what to do. */
