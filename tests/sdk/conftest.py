@@ -168,6 +168,7 @@ def app_of(app_id: str, process: Process, server: Server) -> App:
     return App(
         app_id, process, kind.path, server, js=app_id in JS,
         checkpoints=kind.checkpoints, streams=kind.streams, version=kind.version, connects=kind.connects,
+        embeds=bool(kind.engine),
     )  # fmt: skip
 
 

@@ -259,6 +259,8 @@ class App:
     """Version of the execution protocol that its SDK answers with."""
     connects: bool = False
     """Whether it is called over a WebSocket that it has opened."""
+    embeds: bool = False
+    """Whether it has the engine in its own process."""
     peers: list[App] = field(default_factory=list)
     """The apps, itself among them, that the running test function runs on."""
     started: dict[str, Sent] = field(default_factory=dict)

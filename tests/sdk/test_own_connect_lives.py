@@ -185,7 +185,11 @@ def test_a_script_may_be_there_before_its_server_and_ends_in_order(
     output = tmp_path / "script.log"
     with output.open("wb") as sink:
         worker = subprocess.Popen(
-            [sys.executable, str(script), f"http://127.0.0.1:{port}"], stdout=sink, stderr=subprocess.STDOUT
+            [sys.executable, str(script), f"http://127.0.0.1:{port}"],
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            # Whoever runs the tests in the background has interrupts ignored, which a child inherits.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     try:
         until("a try", lambda: "cannot be reached" in output.read_text())
