@@ -33,6 +33,7 @@ from perdure.sdk.options import (
     Singleton,
     Throttle,
     Timeouts,
+    check_options,
     concurrency_wire,
 )
 from perdure.sdk.portal import portal
@@ -201,6 +202,20 @@ class App:
         (default of the server: 3, at most 20). `on_failure` is a handler that is run when a run has failed. Keys,
         `priority` and `idempotency` are CEL expressions over the event. `middleware` lies within that of the app.
         """
+        check_options(
+            retries=retries,
+            concurrency=concurrency,
+            throttle=throttle,
+            rate_limit=rate_limit,
+            debounce=debounce,
+            batch=batch,
+            priority=priority,
+            cancel_on=cancel_on,
+            timeouts=timeouts,
+            idempotency=idempotency,
+            singleton=singleton,
+            checkpoint=checkpoint,
+        )
         if retries is not None and not 0 <= retries <= MAX_RETRIES:
             raise UsageError(f"retries={retries} is not between 0 and {MAX_RETRIES}.")
         cancels = [cancel_on] if isinstance(cancel_on, Cancel) else list(cancel_on)
@@ -383,7 +398,9 @@ class App:
         Raises ConnectError if the server refuses the worker for a reason that does not go away by itself.
         """
         if max_concurrency is not None and max_concurrency < 1:
-            raise UsageError(f"max_concurrency={max_concurrency}: give the calls at once, or None for no limit.")
+            raise UsageError(
+                f"max_concurrency={max_concurrency}: give the calls at once, or None for no limit."
+            )
         # By name: what serves an app knows the app, not the other way round.
         worker = importlib.import_module("perdure.sdk.connect.worker")
         options = worker.Options(
@@ -421,5 +438,10 @@ def _triggers(on: Any) -> list[Trigger[Any]]:
         return []
     if isinstance(on, AnyOf):
         return list(on.triggers)
-    given = [on] if isinstance(on, Trigger | str) else list(on)
+    given = [on] if isinstance(on, Trigger | str) else on
+    if not isinstance(given, list | tuple) or not all(isinstance(one, Trigger | str) for one in given):
+        raise UsageError(
+            f"app.function is given {on!r} as what starts the function. Write an event's name or type, or a cron, in "
+            'parentheses before the handler: @app.function("shop/order.created").'
+        )
     return [EventType(one, dict[str, Any]) if isinstance(one, str) else one for one in given]

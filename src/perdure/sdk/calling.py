@@ -85,6 +85,13 @@ async def run_job(
 
 
 async def _start(app: App, given: Any, call: Call) -> Any:
+    try:
+        return await _handle(app, given, call)
+    except SystemExit as left:  # it would go through the event loop and end the worker
+        raise RuntimeError(f"The code of {call.slug} has called sys.exit({left.code!r}).") from left
+
+
+async def _handle(app: App, given: Any, call: Call) -> Any:
     function = call.function
     handler, sender = function.handler, app.sender
     if call.hooks is not None:

@@ -110,6 +110,12 @@ def _default(value: object) -> object:
     dump = getattr(value, "model_dump", None)
     if dump is not None and not isinstance(value, type):
         return dump(mode="json")
+    if isinstance(value, str):  # such as Markup
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int.__int__(value)
+    if isinstance(value, float):  # such as the float64 of NumPy
+        return float.__float__(value)
     raise TypeError(f"{type(value).__qualname__} is no JSON")
 
 

@@ -16,6 +16,8 @@ COMPLETE_ID = hash_step_id("complete")
 DISCOVERY_REQUEST = b'{"op":"DiscoveryRequest","id":"' + hash_step_id("discover").encode() + b'"}'
 RACE = "race"
 MAX_STACK = 16_000
+MAX_MESSAGE = 64_000
+"""Characters of an exception's text: an answer that is too large would hide what has failed."""
 
 
 def head(op: str, key: Key, name: str | None = None) -> bytes:
@@ -73,14 +75,26 @@ def error_json(error: BaseException, name: str | None = None, **more: Any) -> by
     stack = "".join(traceback.format_exception(error))
     fields: dict[str, Any] = {
         "name": name or type(error).__name__,
-        "message": str(error) or repr(error),
+        "message": _text(error),
         "stack": stack[-MAX_STACK:],
         **more,
     }
     cause = error.__cause__
     if cause is not None:
-        fields["cause"] = {"name": type(cause).__name__, "message": str(cause)}
+        fields["cause"] = {"name": type(cause).__name__, "message": _text(cause)}
     return _clean(fields)
+
+
+def _text(error: BaseException) -> str:
+    """What an exception says, cut in the middle if it is long. Its own methods may raise."""
+    try:
+        text = str(error) or repr(error)
+    except Exception as problem:
+        return f"(its text cannot be had: __str__ of {type(error).__qualname__} raised {type(problem).__qualname__})"
+    if len(text) <= MAX_MESSAGE:
+        return text
+    half = MAX_MESSAGE // 2
+    return f"{text[:half]} … ({len(text) - 2 * half} characters left out) … {text[-half:]}"
 
 
 def _clean(fields: dict[str, Any]) -> bytes:

@@ -159,6 +159,46 @@ class Checkpoint:
 Concurrencies: TypeAlias = int | Concurrency | Sequence[Concurrency]
 
 
+_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "retries": ((int,), "retries=3"),
+    "concurrency": (
+        (int, Concurrency, list, tuple),
+        'Concurrency(limit=5, key="event.data.user"), or a number',
+    ),
+    "throttle": ((Throttle,), 'Throttle(limit=10, period="1m")'),
+    "rate_limit": ((RateLimit,), 'RateLimit(limit=10, period="1h")'),
+    "debounce": ((Debounce,), 'Debounce(period="10s")'),
+    "batch": ((Batch,), 'Batch(size=100, timeout="5s")'),
+    "priority": ((str,), 'priority="event.data.vip ? 120 : 0"'),
+    "cancel_on": ((Cancel, list, tuple), 'Cancel(refunded, match="data.id")'),
+    "timeouts": ((Timeouts,), 'Timeouts(start="10s", finish="1h")'),
+    "idempotency": ((str,), 'idempotency="event.data.id"'),
+    "singleton": ((Singleton,), 'Singleton(key="event.data.id", mode="skip")'),
+    "checkpoint": ((Checkpoint,), "Checkpoint(steps=10)"),
+}
+
+
+def check_options(**given: Any) -> None:
+    """Raises UsageError for an argument of `app.function` that is of another kind than its option."""
+    parts = [(name, value) for name, value in given.items() if value is not None]
+    for several, kind in (("concurrency", Concurrency), ("cancel_on", Cancel)):
+        if isinstance(given.get(several), list | tuple):
+            wrong = [one for one in given[several] if not isinstance(one, kind)]
+            parts += [(several, _Wrong(one)) for one in wrong]
+    for name, value in parts:
+        kinds, example = _KINDS[name]
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            shown = value.value if isinstance(value, _Wrong) else value
+            raise UsageError(f"{name} of app.function is given {shown!r}; write {example}.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Wrong:
+    """A part of a list that is of the wrong kind."""
+
+    value: object
+
+
 def concurrency_wire(given: Concurrencies) -> Any:
     """One or two limits as they are registered."""
     if isinstance(given, int):

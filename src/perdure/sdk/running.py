@@ -82,7 +82,7 @@ async def run_step(call: Call, step: Step, code: Callable[..., Any], args: Any, 
         if call.over:
             raise
         error = cancelled
-    except Exception as raised:
+    except (Exception, SystemExit) as raised:  # sys.exit() in a library must not end the worker
         error = raised
     finally:
         IN_STEP.reset(token)
@@ -150,7 +150,7 @@ class Thread:
                 value = self._awaited(value)
             # Here, where the author's line is to be seen; what is encoded once is only copied afterwards.
             value = msgspec.Raw(codec.encode(value, self.call.what_returned(step)))
-        except Exception as raised:
+        except (Exception, SystemExit) as raised:
             error = raised
         finally:
             IN_STEP.reset(token)
