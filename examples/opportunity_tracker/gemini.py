@@ -79,7 +79,8 @@ def ask_gemini(settings: Settings, transcript: str) -> CallSummary:
         )
         client = genai.Client(api_key=settings.gemini_api_key, vertexai=False, http_options=options)
         try:
-            response = client.models.generate_content(
+            # A part of that type is Pillow's, which need not be there.
+            response = client.models.generate_content(  # pyright: ignore[reportUnknownMemberType]
                 model=settings.gemini_model, contents=transcript, config=config
             )
         except errors.APIError as error:
