@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 
 import perdure
 from examples.opportunity_tracker.jobs import TranscriptUploaded, transcript_uploaded
@@ -55,17 +56,22 @@ class CallSender:
         return len(calls)
 
     async def keep_sending(self) -> None:
-        """Sweep once; then, until cancelled, send again what no server has taken, or no job has begun with."""
-        try:
-            await self.sweep()
-        except Exception:
-            log.exception("The sweep at the start failed; `mend_calls` does the same.")
+        """Sweep twice; also, until cancelled, send again what no server has taken, or no job has begun with.
+
+        A server that has started together with the app, without its data, takes the events of the first sweep before it
+        knows the jobs: those of the second find them.
+        """
+        sweeps = [0.0, self._settings.stuck_after]
+        begun = time.monotonic()
         while True:
-            await asyncio.sleep(self._settings.resend_every)
             try:
+                if sweeps and time.monotonic() >= begun + sweeps[0]:
+                    del sweeps[0]
+                    await self.sweep()
                 await self._send_again()
             except Exception:
                 log.exception("Events could not be sent again; the next attempt is in a moment.")
+            await asyncio.sleep(self._settings.resend_every)
 
     async def _send_again(self) -> None:
         now = self._records.now()

@@ -37,6 +37,12 @@ class Opportunity(Table):
     next_steps: Mapped[list[str]] = mapped_column(default=list)
     calls: Mapped[list[Call]] = relationship(back_populates="opportunity", order_by="Call.created_at.desc()")
 
+    @property
+    def settled(self) -> bool:
+        """Whether nothing more happens to it by itself: a call is in the history a moment after it is completed."""
+        parsed = sum(call.summary is not None for call in self.calls)
+        return self.calls_parsed >= parsed and all(call.settled for call in self.calls)
+
 
 class Call(Table):
     """A call and what has become of it.

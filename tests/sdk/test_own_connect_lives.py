@@ -189,7 +189,7 @@ def test_a_script_may_be_there_before_its_server_and_ends_in_order(
             stdout=sink,
             stderr=subprocess.STDOUT,
             # Whoever runs the tests in the background has interrupts ignored, which a child inherits.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         )
     try:
         until("a try", lambda: "cannot be reached" in output.read_text())
