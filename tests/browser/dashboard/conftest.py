@@ -40,6 +40,15 @@ class Demo:
         self.server.ended(run_id)
         return run_id
 
+    def waits(self, run_id: str) -> None:
+        """Come back when the run waits for an event: one that is sent before is not seen by it."""
+
+        def look() -> bool:
+            lines = self.server.http.get(f"/api/runs/{run_id}").json()["lines"]
+            return any(line["kind"] == "event" for line in lines)
+
+        until(f"run {run_id} to wait for an event", look)
+
 
 def start_shop(server_url: str, folder: Path, port: int) -> Process:
     """The shop as a process; it is not yet known to a server."""

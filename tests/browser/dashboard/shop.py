@@ -89,7 +89,7 @@ async def report(step: perdure.Step) -> int:
 
 
 @SHOP.function("load/tick", name="Tick")
-async def tick(event: Data) -> None:
+async def tick(event: Data, step: perdure.Step) -> None:
     """As little as a run can be."""
 
 

@@ -6,6 +6,7 @@ import re
 
 from playwright.sync_api import Page, expect
 
+from tests.browser.conftest import Visiting
 from tests.browser.dashboard.conftest import Demo
 from tests.sdk.driver import until
 
@@ -127,7 +128,7 @@ def test_two_runs_are_compared(page: Page, demo: Demo) -> None:
     expect(page.get_by_role("main")).to_contain_text(other[-6:])
 
 
-def test_what_is_not_there_is_said(visit: object, demo: Demo) -> None:
-    page = visit(expects=404)  # type: ignore[operator]
+def test_what_is_not_there_is_said(visit: Visiting, demo: Demo) -> None:
+    page = visit(expects=404)
     page.goto(f"{demo.url}/runs/01ARZ3NDEKTSV4RRFFQ69G5FAV")
     expect(page.get_by_role("alert")).to_contain_text("no run")

@@ -16,6 +16,7 @@ def test_the_list_fills_and_changes_by_itself(page: Page, demo: Demo) -> None:
     line = page.get_by_role("row").filter(has=page.get_by_label(f"Select run {run_id}"))
     expect(line).to_contain_text("Fulfil an order")
     expect(line).to_contain_text("Running")
+    demo.waits(run_id)
     demo.server.send({"name": "order/picked-up", "data": {"order": 1}})
     expect(line).to_contain_text("Completed")
 
