@@ -160,7 +160,7 @@ PARTS = {
     "integration": Part(run_pytest, 900),
     "sdk": Part(run_pytest, 900),
     "sim": Part(run_pytest, 420),
-    "example": Part(run_pytest, 420),
+    "example": Part(run_pytest, 600),
     "browser": Part(run_pytest, 300),
     "repo": Part(run_pytest, 300),
 }

@@ -1,7 +1,7 @@
 """`make run` as a newcomer meets it: a copy of the repository with nothing set up, one command, and the example's job.
 
 The example's job ends and REST shows it, a taken port is named, Ctrl-C leaves nothing running, and a second `make run`
-installs nothing. What happens when its processes are killed is in tests/integration/newcomer.
+installs nothing. What happens when its processes are killed is in tests/example/test_newcomer.py.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from tests.sdk.driver import free_port
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 STEPS = ["update-status-parsing", "parse-transcript", "save-results", "update-opportunity-history"]
 INSTALL_S = 300
 JOB_S = 40
