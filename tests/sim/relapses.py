@@ -188,11 +188,6 @@ def _created(state: State, function: Any, events: Any, how: Any = ORDINARY, admi
     return state._create_run(function, events, how, admitted)
 
 
-def invoker_not_read() -> list[Patch]:
-    """A step that has invoked a paused function is not told that there is no run, if its own has left memory."""
-    return [(Loads, "_knows_invoker", lambda self, command: True)]
-
-
 def rerun_twice() -> list[Patch]:
     """A rerun whose commit has landed although it seemed to fail is decided as if it had not."""
     real = rerunning.create_rerun
@@ -222,6 +217,5 @@ RELAPSES: dict[str, Callable[[], list[Patch]]] = {
         rerun_twice,
         failed_timer_forgotten,
         half_a_run,
-        invoker_not_read,
     )
 }
