@@ -44,7 +44,7 @@ class CallSender:
         return event_id
 
     async def sweep(self) -> int:
-        """Send again what has been waiting or in work for long; how many the server took. For the start of an app.
+        """Send again what has been waiting or in work for long; how many the server took.
 
         If the job runs, the server drops the event as one that it has: its id is the same.
         """
@@ -56,17 +56,16 @@ class CallSender:
         return len(calls)
 
     async def keep_sending(self) -> None:
-        """Sweep twice; also, until cancelled, send again what no server has taken, or no job has begun with.
+        """Until cancelled, sweep, and send again what no server has taken, or no job has begun with.
 
-        A server that has started together with the app, without its data, takes the events of the first sweep before it
-        knows the jobs: those of the second find them.
+        It sweeps more than once: a server that has started together with the app, without its data, takes the events of
+        the first sweep before it knows the jobs.
         """
-        sweeps = [0.0, self._settings.stuck_after]
-        begun = time.monotonic()
+        sweep_at = time.monotonic()
         while True:
             try:
-                if sweeps and time.monotonic() >= begun + sweeps[0]:
-                    del sweeps[0]
+                if time.monotonic() >= sweep_at:
+                    sweep_at += self._settings.stuck_after
                     await self.sweep()
                 await self._send_again()
             except Exception:
